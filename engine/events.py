@@ -1,0 +1,178 @@
+"""What a running answer tells its reader, as values.
+
+Knows tokens, spans, calls and endings. Does not know who produces them or how they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from engine.messages import JSON
+
+Origin = Literal["template", "content", "sampled", "forced", "draft", "tool"]
+
+FinishReason = Literal[
+    "end_turn",  # the model ended its turn
+    "tool_use",  # the caller asked to run the tools itself
+    "length",  # max_tokens reached
+    "context_full",
+    "step_limit",
+    "deadline",
+    "cancelled",
+    "stop",  # a stop text or a stop condition
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of the answer, before anything is made of it.
+
+    `allowed` is how many tokens the grammar allowed here, None where nothing constrained the step.
+    """
+
+    id: int
+    data: bytes
+    origin: Origin
+    position: int
+    allowed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Prompt tokens on their way into the cache: `done` of `total`; `reused` were there already."""
+
+    done: int
+    total: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer: always whole characters."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """A piece of the model's reasoning: always whole characters."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control token that the model produced, and what it means for this family."""
+
+    id: int
+    name: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStart:
+    """A call has begun; its name may not be known yet."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """The next piece of the call as the model writes it on the wire."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A whole call. Emitted before it is approved and run."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolProgress:
+    """What a tool that works in steps says while it runs."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call came to. `content` is what the model is given; `seconds` is wall time."""
+
+    id: str
+    name: str
+    content: JSON
+    is_error: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person should know that is not an error: a dropped tool, a broken-off call."""
+
+    text: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts of one answer, tool turns included. Times are wall seconds.
+
+    `prompt_tokens` = `kv_reused` + `prefilled`, summed over the model's turns. `prefilled_again`
+    counts tokens that the cache once held at the same place and had to be computed anew.
+    """
+
+    prompt_tokens: int = 0
+    kv_reused: int = 0
+    prefilled: int = 0
+    prefilled_again: int = 0
+    completion_tokens: int = 0
+    forced_tokens: int = 0
+    steps: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.completion_tokens / self.decode_seconds if self.decode_seconds else 0.0
+
+    @property
+    def prefill_per_second(self) -> float:
+        return self.prefilled / self.prefill_seconds if self.prefill_seconds else 0.0
+
+    @property
+    def reuse_ratio(self) -> float:
+        return self.kv_reused / self.prompt_tokens if self.prompt_tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of an answer, with why it ended."""
+
+    reason: FinishReason
+    usage: Usage
+    message: str = ""
+
+
+Event = (
+    Token
+    | Prefill
+    | Text
+    | Thinking
+    | Control
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCall
+    | ToolProgress
+    | ToolResult
+    | Notice
+    | Finish
+)
