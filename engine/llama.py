@@ -281,9 +281,8 @@ class LlamaBackend:
         try:
             return int(ll.llama_decode(self._context, self._batch))
         finally:
-            ll.llama_set_abort_callback(
-                self._context, ctypes.cast(None, ll.ggml_abort_callback), ctypes.c_void_p(0)
-            )
+            nothing = ll.ggml_abort_callback()  # a null pointer
+            ll.llama_set_abort_callback(self._context, nothing, ctypes.c_void_p(0))
 
     def logits(self) -> NDArray[np.float32]:
         address = self._logits_address(self._context, -1)
@@ -363,7 +362,7 @@ class LlamaVocab:
         """The bytes that llama.cpp prints for a token, control tokens included."""
         buffer = (ctypes.c_char * 4096)()
         count = ll.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
-        return bytes(buffer[: max(count, 0)])
+        return buffer.raw[: max(count, 0)]
 
     def is_eog(self, token: int) -> bool:
         return bool(ll.llama_vocab_is_eog(self._vocab, token))

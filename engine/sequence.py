@@ -5,9 +5,9 @@ Knows ids, origins, positions and what the cache holds. Does not know text or te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from collections.abc import Sequence as Many
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -52,7 +52,9 @@ class Sequence:
         self._slot = slot
         self._ids: list[int] = []
         self._origins = bytearray()
-        self._lost: list[int] = []  # ids that a rewind dropped, from position len(_ids) on
+        self._stale = False  # the backend's logits belong to tokens that a rewind dropped
+        self._computed = 0  # how many of _ids the cache holds; the rest waits for `logits`
+        self._lost: list[int] = []  # ids that a rewind dropped, from position _computed on
         self.counts = Counts()
 
     @property
@@ -88,7 +90,13 @@ class Sequence:
         return np.asarray(self._ids[-count:] if count else [], dtype=np.int32)
 
     def logits(self) -> NDArray[np.float32]:
-        """The logits after the last token, shape (n_vocab,). A view: valid until the next append."""
+        """The logits after the last token, shape (n_vocab,). A view: valid until the next call.
+
+        Computes what `push` left waiting, and the last token again after a rewind.
+        """
+        if self._stale and self._computed and self._computed == len(self._ids):
+            self._forget(self._computed - 1)
+        self.compute()
         return self._backend.logits()
 
     def append(
@@ -99,12 +107,16 @@ class Sequence:
         on_progress: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        """Compute `ids` behind what is there, in chunks; afterwards `logits` is the last one's.
+        """Put `ids` behind what is there and compute them.
 
-        `origin` is one for all or one for each. `on_progress` gets (done, total) after each chunk.
-        Raises ContextFull before anything is computed; Cancelled when `cancelled` answers True:
-        the chunks done until then stay in the sequence, so that nothing has to be done again.
+        `origin` is one for all or one for each; see `compute` for the rest. Raises ContextFull
+        before anything is changed.
         """
+        self.extend(ids, origin)
+        self.compute(on_progress=on_progress, cancelled=cancelled)
+
+    def extend(self, ids: Many[int], origin: Origin | Many[Origin]) -> None:
+        """Put `ids` behind what is there; they are computed later. Raises ContextFull."""
         total = len(ids)
         if total > self.room:
             raise ContextFull(
@@ -115,20 +127,38 @@ class Sequence:
                 n_ctx=self.n_ctx,
             )
         codes = self._codes(origin, total)
+        self._ids.extend(ids)
+        self._origins += codes
+
+    def push(self, token: int, origin: Origin) -> None:
+        """Put one token behind what is there: the hot path. The caller has checked `is_full`.
+
+        It is computed by the next `logits`, so an end token costs nothing until it is needed.
+        """
+        self._ids.append(token)
+        self._origins.append(_CODES[origin])
+
+    def compute(
+        self,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        """Bring the cache up to the last token, in chunks.
+
+        `on_progress` gets (done, total) after each chunk. Raises Cancelled when `cancelled`
+        answers True: chunks done until then stay, and the next call goes on behind them.
+        """
+        total = len(self._ids) - self._computed
         step = self._backend.n_batch
         for start in range(0, total, step):
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped after {start} of {total} prompt tokens", done=start)
-            chunk = ids[start : start + step]
-            self._backend.decode(chunk, len(self._ids), seq=self._slot, cancelled=cancelled)
-            self._record(chunk, codes[start : start + step])
+            chunk = self._ids[self._computed : self._computed + step]
+            self._backend.decode(chunk, self._computed, seq=self._slot, cancelled=cancelled)
+            self._count(chunk)
             if on_progress is not None:
                 on_progress(start + len(chunk), total)
-
-    def push(self, token: int, origin: Origin) -> None:
-        """Append one token: the hot path of generation. The caller has checked `is_full`."""
-        self._backend.decode((token,), len(self._ids), seq=self._slot)
-        self._record((token,), bytes((_CODES[origin],)))
 
     @staticmethod
     def _codes(origin: Origin | Many[Origin], total: int) -> bytes:
@@ -139,24 +169,18 @@ class Sequence:
             raise UsageError(f"{total} tokens came with {len(codes)} origins")
         return codes
 
-    def _record(self, ids: Iterable[int], codes: bytes) -> None:
+    def _count(self, chunk: Many[int]) -> None:
         again = 0
-        for token in ids:
-            if self._lost and self._lost[0] == token:
+        if self._lost:
+            while again < min(len(chunk), len(self._lost)) and chunk[again] == self._lost[again]:
                 again += 1
-                del self._lost[0]
-            else:
-                self._lost.clear()
-            self._ids.append(token)
-        self._origins += codes
-        self.counts = replace(
-            self.counts,
-            computed=self.counts.computed + len(codes),
-            again=self.counts.again + again,
-        )
+            self._lost = self._lost[again:] if again == len(chunk) else []
+        self._computed += len(chunk)
+        self._stale = False
+        self.counts = Counts(self.counts.computed + len(chunk), self.counts.again + again)
 
     def rewind(self, count: int) -> None:
-        """Forget the last `count` tokens. The logits are stale until the next append.
+        """Forget the last `count` tokens. O(count); the next `logits` computes one token again.
 
         Raises UsageError for more than there are, or where the model's memory can't be rewound
         (recurrent and hybrid models): then `clear` and append anew.
@@ -167,14 +191,21 @@ class Sequence:
             self._cut(len(self._ids) - count)
 
     def _cut(self, length: int) -> None:
+        self._forget(length)
+        del self._ids[length:]
+        del self._origins[length:]
+
+    def _forget(self, length: int) -> None:
+        if length >= self._computed:
+            return
         if not self._backend.forget(length, seq=self._slot):
             raise UsageError(
                 f"this model's memory can't be rewound to token {length} of {len(self._ids)}; "
                 "clear the chat instead"
             )
-        self._lost = self._ids[length:] + self._lost
-        del self._ids[length:]
-        del self._origins[length:]
+        self._lost = self._ids[length : self._computed] + self._lost
+        self._computed = length
+        self._stale = True
 
     def clear(self) -> None:
         """Forget everything. Works for every kind of memory."""
@@ -214,14 +245,18 @@ class Sequence:
                 f"slot {slot} is not free; slots 0 to {self._backend.n_seq - 1} exist "
                 f"and this sequence has {self._slot}"
             )
+        self.compute()
         self._backend.copy(self._slot, slot)
         twin = Sequence(self._backend, slot)
+        twin._computed = self._computed
+        twin._stale = True
         twin._ids = self._ids.copy()
         twin._origins = self._origins.copy()
         return twin
 
     def save(self) -> bytes:
         """The cache's state for these tokens; with `ids` it restores the sequence by `load`."""
+        self.compute()
         return self._backend.save(seq=self._slot)
 
     def load(self, state: bytes, ids: Many[int], origins: Many[Origin]) -> None:
@@ -230,4 +265,6 @@ class Sequence:
         self._backend.load(state, seq=self._slot)
         self._ids = list(ids)
         self._origins = bytearray(self._codes(origins, len(ids)))
+        self._computed = len(ids)
         self._lost = []
+        self._stale = True

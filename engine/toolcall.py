@@ -1,0 +1,245 @@
+"""One message of the model as it comes: free text until a trigger, then a constrained call.
+
+Knows watches, dialects and constraints. Does not know prompts, tools' code or the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.constraint import Constraint, Grammar, Terminals
+from engine.dialect import Dialect, ParsedCall
+from engine.errors import GrammarError, NonFiniteLogits, UsageError
+from engine.events import Event, Notice, ToolCall, ToolCallStart
+from engine.messages import Call, ToolSpec
+from engine.profile import EndMeaning
+from engine.sampler import Sampler
+from engine.watch import CallStart, Watch
+
+Choice = Literal["auto", "required", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which tools a turn may call, whatever the prompt lists.
+
+    `auto`: any of `names`, or none; `required`: one of them; `none`: none. It acts on the mask
+    alone, so the prompt's bytes and the KV cache stay as they are.
+    """
+
+    mode: Choice
+    names: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, choice: str | Sequence[str], known: Sequence[str]) -> ToolChoice:
+        """`auto`, `required`, `none`, one tool's name, or several names (a list, or with commas).
+
+        Raises UsageError naming the tools there are.
+        """
+        if choice in ("auto", "none"):
+            return cls("auto" if choice == "auto" else "none", tuple(known))
+        if choice == "required":
+            names = list(known)
+        elif isinstance(choice, str):
+            names = [name.strip() for name in choice.split(",")]
+        else:
+            names = list(choice)
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            there = ", ".join(known) or "none: no tools were given"
+            what = f"unknown tool {unknown[0]!r}" if unknown else "no tool to require"
+            raise UsageError(f"tool choice: {what}; tools are {there}")
+        return cls("required", tuple(names))
+
+
+@dataclass(slots=True)
+class TurnResult:
+    """What a finished message came to. `broken` says why a call in it could not be read."""
+
+    text: str = ""
+    thinking: str = ""
+    calls: list[Call] = field(default_factory=list)
+    end: EndMeaning | None = None
+    broken: str | None = None
+
+
+class Turn:
+    """The state of one message. `choose` picks a token, `feed` takes it.
+
+    `constraint` is what masks the next token, None while text is free. `call_length` counts the
+    tokens since the call's opener, 0 outside a call: what a cut-off call is rewound by.
+    """
+
+    def __init__(
+        self,
+        watch: Watch,
+        ends: Mapping[int, EndMeaning],
+        *,
+        dialect: Dialect | None = None,
+        tools: Sequence[ToolSpec] = (),
+        choice: ToolChoice | None = None,
+        constrain: bool = True,
+        response: tuple[Grammar, Terminals] | None = None,
+        new_id: Callable[[], str] = lambda: "call",
+    ) -> None:
+        self.result = TurnResult()
+        self.constraint: Constraint | None = None
+        self.call_length = 0
+        self._watch = watch
+        self._ends = ends
+        self._dialect = dialect
+        self._choice = choice or ToolChoice("none", ())
+        self._tools = [tool for tool in tools if tool.name in self._choice.names]
+        self._constrain = constrain
+        self._new_id = new_id
+        self._follower: Constraint | None = None  # the matcher of the open call
+        self._pending: tuple[CallStart, Constraint] | None = None
+        self._forbidden: NDArray[np.uint32] | None = None
+        self._response = response
+        if response is not None and watch.span == "text":
+            self._constrain_answer()
+        if self._choice.mode == "required":
+            self._demand_call()
+
+    @property
+    def is_over(self) -> bool:
+        return self.result.end is not None
+
+    def _constrain_answer(self) -> None:
+        if self._response is not None and self._dialect is not None:
+            grammar, terminals = self._response
+            self.constraint = grammar.constraint(self._dialect.vocab, terminals)
+            self._response = None
+
+    def _demand_call(self) -> None:
+        """Hold the model to a call from the next token on, once it is done with thinking."""
+        if self._watch.span == "text" and not self.call_length and not self.result.calls:
+            matcher = self._matcher(CallStart())
+            if self._constrain:
+                self.constraint = matcher
+
+    def choose(self, logits: NDArray[np.float32], sampler: Sampler) -> tuple[int, int | None]:
+        """The next token, and how many the grammar allowed (None: all).
+
+        Raises NonFiniteLogits for NaN, DeadEnd where the grammar allows nothing.
+        """
+        if self.constraint is not None:
+            return sampler.sample(logits, self.constraint.mask())
+        token, _ = sampler.sample(logits, None)
+        start = self._watch.begins_call(token) if self._tools else None
+        if start is None:
+            return token, None
+        if self._choice.mode == "none":
+            return self._choose_other(logits, sampler, token), None
+        matcher = self._matcher(start)
+        if self._constrain and not matcher.allows(token):
+            token, allowed = sampler.sample(logits, matcher.mask())
+            self._pending = (start, matcher)
+            return token, allowed
+        self._pending = (start, matcher)
+        return token, None
+
+    def _choose_other(self, logits: NDArray[np.float32], sampler: Sampler, token: int) -> int:
+        """Sample again without the tokens that open a call: exact, since all others stay."""
+        mask = np.full((len(logits) + 31) // 32, 0xFFFFFFFF, dtype=np.uint32)
+        if len(logits) % 32:
+            mask[-1] = (1 << (len(logits) % 32)) - 1
+        while self._watch.begins_call(token) is not None:
+            mask[token >> 5] &= ~np.uint32(1 << (token & 31))
+            token, _ = sampler.sample(logits, mask)
+        return token
+
+    def _matcher(self, start: CallStart) -> Constraint:
+        assert self._dialect is not None  # tools are only given with a dialect
+        grammar = self._dialect.grammar(self._tools, prefix=start.prefix, loose=not self._constrain)
+        matcher = grammar.constraint(self._dialect.vocab, self._dialect.terminals())
+        for token in start.held:
+            matcher.advance(token)
+        return matcher
+
+    def feed(self, token: int) -> list[Event]:
+        """Take the chosen token: what it means, as events."""
+        events: list[Event] = []
+        if not self.call_length and self._opens(token):
+            events += self._open()
+        if self.call_length:
+            self.call_length += 1
+            self._follow(token)
+        elif self.constraint is not None:
+            self.constraint.advance(token)
+        events += self._watch.feed(token)
+        meaning = self._ends.get(token)
+        if meaning is not None:
+            events += self._end(meaning)
+        elif self._choice.mode == "required" and self._follower is None:
+            self._demand_call()
+        elif self._response is not None and self._watch.span == "text":
+            self._constrain_answer()
+        return events
+
+    def _opens(self, token: int) -> bool:
+        if self._pending is not None:
+            return True
+        if self._choice.mode == "required" and self._watch.span == "text":
+            start = CallStart()
+            self._pending = (start, self.constraint or self._matcher(start))
+            return True
+        return False
+
+    def _open(self) -> list[Event]:
+        assert self._pending is not None
+        start, self._follower = self._pending
+        self._pending = None
+        if self._constrain:
+            self.constraint = self._follower
+        self.call_length = len(start.held)
+        call_id = self._new_id()
+        events = self._watch.open_call(start, call_id)
+        return [*events, ToolCallStart(call_id)]
+
+    def _follow(self, token: int) -> None:
+        if self._follower is None or self.result.broken is not None:
+            return
+        try:
+            self._follower.advance(token)
+        except GrammarError as error:
+            if self._constrain:
+                raise
+            self.result.broken = f"the call leaves its form: {error.message}"
+
+    def _end(self, meaning: EndMeaning) -> list[Event]:
+        self.result.end = meaning
+        events = self._watch.finish()
+        if not self.call_length:
+            return events
+        calls = self._read_calls()
+        if self.result.broken is not None:
+            return [*events, Notice(f"a call could not be read: {self.result.broken}")]
+        for index, call in enumerate(calls):
+            call_id = self._watch.call_id if index == 0 else self._new_id()
+            self.result.calls.append(Call(call_id, call.name, call.arguments))
+        return [*events, *(ToolCall(c.id, c.name, c.arguments) for c in self.result.calls)]
+
+    def _read_calls(self) -> list[ParsedCall]:
+        assert self._follower is not None and self._dialect is not None
+        if self.result.broken is None and not self._follower.is_accepting:
+            self.result.broken = "it ends before the call is complete"
+        if self.result.broken is not None:
+            return []
+        try:
+            return self._dialect.calls(self._follower.captures())
+        except GrammarError as error:
+            self.result.broken = error.message
+            return []
+
+    def cut(self) -> list[Event]:
+        """The message is cut off by a limit: say the text that was held back; calls are void."""
+        return [] if self.call_length else self._watch.finish()
+
+
+__all__ = ["Choice", "NonFiniteLogits", "ToolChoice", "Turn", "TurnResult"]
