@@ -1,0 +1,11 @@
+"""Python functions as tools: declared, loaded, run.
+
+Knows calls and their results. Does not know models, prompts or turns.
+"""
+
+from __future__ import annotations
+
+from engine.tools.declare import as_tool, tool, tools_by_name
+from engine.tools.tool import Tool
+
+__all__ = ["Tool", "as_tool", "tool", "tools_by_name"]
