@@ -118,7 +118,7 @@ class Header:
 
     @property
     def has_weights(self) -> bool:
-        return bool(self.tensors)
+        return bool(self.tensors) or (self.split_count > 1 and bool(self.all_tensors))
 
     @property
     def quantisation(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 import numpy as np
 
 from engine.errors import GGUFError, ModelNotFound
-from engine.gguf.rules import check_metadata
+from engine.gguf.rules import check_metadata, tensor_type_fault
 from engine.gguf.types import SCALAR_TYPES, TENSOR_TYPES
 
 MAX_HEADER = 256 << 20  # the largest header met is 16 MB (Gemma 4, 262k tokens)
@@ -177,10 +177,10 @@ class _Reader:
 
     def strings(self, count: int, field: str) -> list[str] | Skipped:
         """An array of strings: the one loop here that runs a million times."""
+        self.check_count(count, 8, field)
         self.n_strings += count
         if self.n_strings > MAX_STRINGS:
             self.fail(field, f"more than {MAX_STRINGS} strings in arrays", self.pos - 8)
-        self.check_count(count, 8, field)
         keep = self.tokens or count <= _SKIP_ABOVE
         out: list[str] = []
         done = 0
@@ -320,6 +320,9 @@ class _Reader:
             names.add(name)
             shape = self.shape(field)
             type_name, n_bytes = self.tensor_type(field, shape)
+            fault = tensor_type_fault(name, len(shape), type_name)
+            if fault is not None:
+                self.fail(field, fault, self.pos - 4)
             offset = self.u64(field)
             if offset != expected:
                 self.fail(field, f"offset {offset}, expected {expected}", self.pos - 8)

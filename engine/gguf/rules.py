@@ -14,6 +14,7 @@ import numpy as np
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 MAX_EMBEDDING = 1 << 20
+MAX_HEADS = 1 << 16
 
 Fail = Callable[[str, str], NoReturn]
 
@@ -61,11 +62,26 @@ _MODEL_TYPES: dict[str, tuple[str, ...]] = {
     "attention.key_length": ("u32",),
     "attention.value_length": ("u32",),
     "attention.causal": ("bool",),
+    "attention.layer_norm_epsilon": ("f32",),
+    "attention.layer_norm_rms_epsilon": ("f32",),
     "rope.scaling.type": ("str",),
 }
 # A turn cannot end where these are wrong; the others llama.cpp replaces by its defaults.
 _NEEDED_IDS = ("bos", "eos", "eot", "eom")
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
+
+
+# llama.cpp multiplies by no such matrix: it crashes in the first decode, on every backend.
+_NOT_WEIGHTS = frozenset({"Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64"})
+
+
+def tensor_type_fault(name: str, n_dimensions: int, type_name: str) -> str | None:
+    """Why a tensor of this type would crash llama.cpp, or None. Tables of ids may be integers."""
+    if not name.endswith((".weight", ".bias")) or "tid2eid" in name:
+        return None
+    if n_dimensions <= 1 or name.endswith("_norm.weight"):
+        return None if type_name == "F32" else f"is {type_name}; norms and biases must be F32"
+    return f"{type_name} can't hold weights" if type_name in _NOT_WEIGHTS else None
 
 
 def check_metadata(
@@ -109,7 +125,28 @@ def _check_model(metadata: Mapping[str, Any], prefix: str, fail: Fail) -> None:
     scaling = metadata.get(prefix + "rope.scaling.type", "none")
     if scaling not in _ROPE_SCALINGS:
         fail(prefix + "rope.scaling.type", f"{scaling[:40]!a}; one of {', '.join(_ROPE_SCALINGS)}")
+    for name in ("layer_norm_epsilon", "layer_norm_rms_epsilon"):
+        epsilon = metadata.get(f"{prefix}attention.{name}", 0.0)
+        if not 0 <= epsilon <= 1:  # NaN is refused too
+            fail(f"{prefix}attention.{name}", f"{epsilon} is not in 0..1")
+    _check_heads(metadata, prefix, fail)
     _check_experts(metadata, prefix, fail)
+
+
+def _check_heads(metadata: Mapping[str, Any], prefix: str, fail: Fail) -> None:
+    """Key-value heads share query heads evenly; products of these sizes must not wrap in C++."""
+    heads = np.asarray(metadata.get(prefix + "attention.head_count", 0), np.int64)
+    shared = np.asarray(metadata.get(prefix + "attention.head_count_kv", heads), np.int64)
+    if heads.max(initial=0) > MAX_HEADS:
+        fail(prefix + "attention.head_count", f"{heads.max()} is above the limit of {MAX_HEADS}")
+    if np.any((shared > 0) & (heads > 0) & (heads % np.maximum(shared, 1) != 0)):
+        fail(
+            prefix + "attention.head_count_kv",
+            f"{shared.max()} key-value heads do not divide {heads.max()} heads",
+        )
+    for suffix in ("attention.key_length", "attention.value_length"):
+        if metadata.get(prefix + suffix, 0) > MAX_EMBEDDING:
+            fail(prefix + suffix, f"{metadata[prefix + suffix]} is above {MAX_EMBEDDING}")
 
 
 def _check_experts(metadata: Mapping[str, Any], prefix: str, fail: Fail) -> None:
