@@ -1,0 +1,156 @@
+"""`engine chat`: a conversation at the terminal, or with lines of stdin.
+
+Knows the session: whose turn it is, what was counted. Does not know keys (prompt), drawing (draw)
+or how answers are made (engine.chat).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.commands import COMMANDS, obey
+from engine.cli.console import Console, printable_line
+from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
+from engine.cli.interrupts import Interrupts
+from engine.cli.opening import open_chat, open_model, open_tools
+from engine.cli.options import Options, takes_options
+from engine.cli.prompt import Quit, Reader, open_reader
+from engine.errors import Cancelled, EngineError
+from engine.events import Event, Finish
+
+if TYPE_CHECKING:
+    from engine.chat import Chat, Model
+    from engine.tools.tool import Tool
+
+
+@takes_options
+def chat(
+    model: Annotated[
+        str, typer.Argument(help="A GGUF file, or the name of a model; `engine models` lists them.")
+    ],
+    options: Options,
+) -> None:
+    """Talk with a model, with Python functions as its tools.
+
+    Reads messages from stdin, one per line, where that is no terminal.
+    """
+    console = Console()
+    with Interrupts() as interrupts:
+        tools = open_tools(options)
+        with open_model(model, options, console, interrupts) as opened:
+            session = Session(opened, tools, options, console, interrupts)
+            reader = open_reader(console, interrupts, session.completions())
+            session.greet(reader)
+            try:
+                session.hold(reader)
+            except Quit:
+                raise typer.Exit(130) from None
+
+
+class Session:
+    """One conversation with a person: messages in, answers drawn, commands obeyed."""
+
+    def __init__(
+        self,
+        model: Model,
+        tools: list[Tool],
+        options: Options,
+        console: Console,
+        interrupts: Interrupts,
+    ) -> None:
+        self.model = model
+        self.tools = tools
+        self.active = {tool.name for tool in tools}
+        self.console = console
+        self.chat: Chat = open_chat(model, tools, options)
+        self.drawer: Drawer = (
+            JsonDrawer(console) if options.json else ScreenDrawer(console, verbose=options.verbose)
+        )
+        self.max_tokens: int | None = None
+        self.is_over = False
+        self.last: Finish | None = None
+        self.answers = self.generated = self.prefilled = self.prefilled_again = 0
+        self._interrupts = interrupts
+
+    def greet(self, reader: Reader) -> None:
+        """Say which model this is. Silent where nobody is there to read it."""
+        if not reader.is_interactive:
+            return
+        model = self.model
+        self.console.note(f"{printable_line(model.name)} | {model.n_ctx} tokens of context", "dim")
+        for name in sorted(self.active):
+            self.console.note(f"tool: {name}", "dim")
+
+    def hold(self, reader: Reader) -> None:
+        """Answer messages until there are no more. A mistake ends only a chat without a person."""
+        for text in reader.messages():
+            try:
+                if text.startswith("/"):
+                    obey(self, text)
+                else:
+                    self.say(text)
+            except EngineError as error:
+                if not reader.is_interactive:
+                    raise
+                self.console.note(f"! {printable_line(error.message)}", "red")
+            if self.is_over:
+                return
+
+    def say(self, text: str) -> None:
+        """Send a message and draw the answer."""
+        self._answer(
+            lambda cancelled: self.chat.stream(
+                text, max_tokens=self.max_tokens, cancelled=cancelled
+            )
+        )
+
+    def retry(self) -> None:
+        """Answer the last message anew."""
+        self._answer(
+            lambda cancelled: self.chat.retry(max_tokens=self.max_tokens, cancelled=cancelled)
+        )
+
+    def _answer(self, start: Callable[[Callable[[], bool]], Iterator[Event]]) -> None:
+        with self._interrupts.working():
+            try:
+                for event in start(self._interrupts.cancelled):
+                    self.drawer.draw(event)
+                    if isinstance(event, Finish):
+                        self._count(event)
+            except Cancelled as error:
+                self.console.note(f"({printable_line(error.message)})", "red")
+            finally:
+                self.console.end_line()
+
+    def _count(self, finish: Finish) -> None:
+        self.last = finish
+        self.answers += 1
+        self.generated += finish.usage.completion_tokens
+        self.prefilled += finish.usage.prefilled
+        self.prefilled_again += finish.usage.prefilled_again
+
+    def use_tools(self, names: set[str]) -> None:
+        """Let the model call these tools and no others."""
+        self.chat.set_tools([tool for tool in self.tools if tool.name in names])
+        self.active = names
+
+    def use_system(self, text: str) -> None:
+        """Begin a new conversation with another system prompt."""
+        self.chat.clear(system=text)
+
+    def load(self, path: Path) -> None:
+        """Go on with a saved conversation, with the tools of this session."""
+        tools = [tool for tool in self.tools if tool.name in self.active]
+        self.chat = type(self.chat).load(path, self.model, tools=tools)
+
+    def completions(self) -> dict[str, tuple[str, Callable[[], Iterable[str]]]]:
+        """The commands as the line editor completes them."""
+
+        def words_of(command: Any) -> Callable[[], Iterable[str]]:
+            return lambda: command.words(self)
+
+        return {name: (each.help, words_of(each)) for name, each in COMMANDS.items()}

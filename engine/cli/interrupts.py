@@ -1,0 +1,91 @@
+"""Ctrl-C and the other ways to be told to stop.
+
+Knows signals. Does not know what is being stopped: whoever works asks `cancelled()` between its
+steps, so that llama.cpp is never left in the middle of a call.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final, Self
+
+AGAIN: Final = 1.0  # seconds within which a second Ctrl-C means "quit"
+GRACE: Final = 1.0  # seconds that work gets to wind down before the process goes without it
+_END: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+class Interrupts:
+    """Ctrl-C as a flag while work runs, as KeyboardInterrupt elsewhere. A context manager.
+
+    While work runs nothing is raised: an exception inside a ctypes callback (llama.cpp asking
+    whether to abort) would be swallowed, and the second Ctrl-C with it.
+    """
+
+    def __init__(self) -> None:
+        self._is_working = False
+        self._is_cancelled = False
+        self._last = float("-inf")
+        self._exit_code: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        handlers = {signal.SIGINT: self._on_interrupt} | dict.fromkeys(_END, self._on_end)
+        self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Work that stops by asking `cancelled()`. Raises SystemExit at its end if told to quit."""
+        self._is_cancelled = False
+        self._is_working = True
+        try:
+            yield
+        finally:
+            self._is_working = False
+            if self._exit_code is not None:
+                raise SystemExit(self._exit_code)
+
+    def cancelled(self) -> bool:
+        """Whether the current work was told to stop. Cheap: the hot loop asks for every token."""
+        return self._is_cancelled
+
+    def pressed(self) -> bool:
+        """Note one Ctrl-C. True when it follows another within a second."""
+        now = time.monotonic()
+        is_second = now - self._last < AGAIN
+        self._last = now
+        return is_second
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        is_second = self.pressed()
+        if not self._is_working:
+            raise KeyboardInterrupt
+        self._is_cancelled = True
+        if is_second:
+            self._leave_soon(130)
+
+    def _on_end(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_working:
+            raise SystemExit(128 + number)
+        self._is_cancelled = True
+        self._leave_soon(128 + number)
+
+    def _leave_soon(self, code: int) -> None:
+        if self._exit_code is None:
+            self._exit_code = code
+            # Work that doesn't look at the flag (a tool of somebody's) can't hold us.
+            last_resort = threading.Timer(GRACE, os._exit, (code,))
+            last_resort.daemon = True
+            last_resort.start()

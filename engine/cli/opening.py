@@ -1,0 +1,78 @@
+"""From options to an open model and chat: the part that `chat` and `run` share.
+
+Knows `engine.load` and its progress. Does not know how answers are drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.cli.console import Console, Progress
+from engine.cli.interrupts import Interrupts
+from engine.cli.options import Options
+from engine.errors import TemplateError
+
+if TYPE_CHECKING:
+    from engine.chat import Chat, Model
+    from engine.tools.tool import Tool
+
+
+def open_model(name: str, options: Options, console: Console, interrupts: Interrupts) -> Model:
+    """Load the model, with a bar when that takes over a second. Ctrl-C stops it (Cancelled)."""
+    import engine
+
+    template = None if options.chat_template is None else _read_template(options.chat_template)
+    progress = Progress(console, f"loading {Path(name).name}")
+
+    def on_progress(share: float) -> bool:
+        progress.update(share)
+        return not interrupts.cancelled()
+
+    try:
+        with interrupts.working():
+            return engine.load(
+                name,
+                n_ctx=options.ctx_size,
+                gpu_layers=options.layers,
+                threads=options.threads,
+                family=options.family,
+                chat_template=template,
+                verbose=options.verbose,
+                on_progress=on_progress,
+            )
+    finally:
+        progress.close()
+
+
+def _read_template(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise TemplateError(f"--chat-template {path}: {reason}", name=path) from error
+
+
+def open_tools(options: Options) -> list[Tool]:
+    """The tools of every `--tools`. Done before the model loads: a mistake there shows at once."""
+    if not options.tools:
+        return []
+    from engine.cli.toolfile import load_tools
+
+    return load_tools(options.tools)
+
+
+def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
+    """A chat with these tools, and the limits and sampling that were asked for."""
+    chat = model.chat(
+        system=options.system,
+        tools=tools,
+        tool_choice=options.choice,
+        constrain=not options.no_constrain,
+        max_steps=options.max_steps,
+        style=options.style,
+    )
+    if options.sampling:
+        chat.sampling = dataclasses.replace(chat.sampling, **options.sampling)
+    return chat
