@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine import special, tokenbytes
 from engine.errors import GGUFError, UnsuitableModel
+from engine.pretokenizers import PRETOKENIZERS
 
 if TYPE_CHECKING:
     from engine.gguf import Header
@@ -38,12 +39,6 @@ _DEFAULTS: Mapping[str, Mapping[str, int]] = {
     "plamo2": {"bos": 1, "eos": 2, "unk": 0, "pad": 3},
 }
 _BYTE_PAIR = frozenset({"gpt2", "gemma4", "hybriddna", "whitespace"})
-_SPACES_ESCAPED_PRE = frozenset({"gemma4", "granite-embed-multi-311m", "sarvam-moe"})
-_ADD_BOS_PRE = frozenset(
-    "llama3,llama-v3,llama-bpe,falcon3,falcon-h1,pixtral,midm-2.0,lfm2,jina-v5-nano,tekken,"
-    "chameleon".split(",")  # noqa: SIM905
-)
-_NO_BOS_PRE = frozenset({"chatglm-bpe", "glm4", "glm5"})
 _ROLE_KEYS = {
     "bos": "bos_token_id",
     "eos": "eos_token_id",
@@ -186,7 +181,8 @@ class _Reader:
             raise self.damaged("tokens", f"{twice!r} stands there twice; every token must differ")
         fixed = special.correct(self.kinds(len(texts)), ids, self.roles(len(texts)))
         is_spm = self.model in ("llama", "t5", "bert")
-        escaped = is_spm or (self.model in _BYTE_PAIR and self.pre in _SPACES_ESCAPED_PRE)
+        pre = PRETOKENIZERS.get(self.pre) if self.model in _BYTE_PAIR else None
+        escaped = is_spm or (pre is not None and not pre.byte_level)
         try:
             tokens = tokenbytes.decode(texts, fixed.kinds, self.model, spaces_escaped=escaped)
         except ValueError as error:
@@ -280,7 +276,7 @@ class _Reader:
     def roles(self, count: int) -> dict[str, int]:
         """The ids that the file names, or its tokenizer model's defaults, where in range."""
         out = {role: index for role, index in _DEFAULTS[self.model].items() if index < count}
-        if self.pre in _NO_BOS_PRE:
+        if (pre := PRETOKENIZERS.get(self.pre)) and not pre.has_bos:
             out.pop("bos", None)
         for keys in (_ROLE_KEYS, _OLD_ROLE_KEYS):
             for role, key in keys.items():
@@ -290,9 +286,8 @@ class _Reader:
         return out
 
     def add_bos(self) -> bool:
-        by_model = self.model in ("llama", "bert") or (
-            self.model in _BYTE_PAIR and self.pre in _ADD_BOS_PRE
-        )
+        pre = PRETOKENIZERS.get(self.pre) if self.model in _BYTE_PAIR else None
+        by_model = pre.add_bos if pre else self.model in ("llama", "bert")
         return self.pre == "gemma4" or bool(
             self.metadata.get("tokenizer.ggml.add_bos_token", by_model)
         )
