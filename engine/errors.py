@@ -94,6 +94,10 @@ class ToolDefinitionError(ToolError):
     """A function can't become a tool. Data: `tool`, `parameter` where one is to blame."""
 
 
+class ToolArgumentError(ToolError):
+    """A call's arguments don't fit the tool. Data: `tool`, `problems` (one line each)."""
+
+
 class ContextFull(EngineError):
     """The context has no room. Data: `need`, `n_ctx`, both in tokens."""
 
