@@ -181,8 +181,11 @@ def _prefill(chat: FakeChat, text: str, limit: Any, form: Any, cancelled: Any) -
     raise Cancelled("stopped in the prompt at token 256", position=256)
 
 
-def _deaf(chat: FakeChat, *_: Any) -> Iterator[Event]:
-    """Work that never asks whether to stop."""
+def _deaf(chat: FakeChat, text: str, limit: Any, form: Any, cancelled: Any) -> Iterator[Event]:
+    """Work that hears that it should stop, and doesn't."""
+    yield Text("working")
+    while not cancelled():
+        _pause()
     yield Text("deaf")
     threading.Event().wait()
 
@@ -259,7 +262,7 @@ def _formatted(chat: FakeChat, text: str, limit: Any, form: Any, *_: Any) -> Ite
 ANSWERS: dict[str, Callable[..., Iterator[Event]]] = {
     "wait": _wait,
     "prefill": _prefill,
-    "deaf": _deaf,
+    "busy": _deaf,
     "tool": _tool,
     "think": _think,
     "escape": _escape,

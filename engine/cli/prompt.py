@@ -96,22 +96,17 @@ class Editor:
                 yield without_quotes(text)
 
     def _keys(self) -> Any:
-        from prompt_toolkit.filters import completion_is_selected
         from prompt_toolkit.key_binding import KeyBindings
 
         keys = KeyBindings()
 
-        @keys.add("enter", filter=~completion_is_selected)
+        @keys.add("enter")
         def _send(event: Any) -> None:
             buffer = event.current_buffer
             if is_open_block(buffer.text):
                 buffer.insert_text("\n")
             else:
                 buffer.validate_and_handle()
-
-        @keys.add("enter", filter=completion_is_selected)
-        def _take(event: Any) -> None:
-            event.current_buffer.complete_state = None
 
         @keys.add("escape", "enter")
         @keys.add("c-j")
