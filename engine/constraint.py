@@ -29,7 +29,7 @@ JSON_STYLE: Final[Mapping[str, Any]] = {
     "item_separator": ", ",
     "key_separator": ": ",
 }
-_JSON_OPTIONS: Final = cast("llguidance.JsonCompileOptions", dict(JSON_STYLE))
+_JSON_OPTIONS: Final = cast("Any", dict(JSON_STYLE))
 
 
 class Constraint(Protocol):

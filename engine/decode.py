@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.events import Event, FinishReason, Token
+from engine.events import Event, FinishReason, Origin, Token
 from engine.sampler import Sampler
 from engine.sequence import Sequence
 from engine.vocab import Vocab
@@ -69,7 +69,7 @@ def generate(
         logits = sequence.logits()
         sampler.history = sequence.recent(sampler.window)
         token, allowed = message.choose(logits, sampler)
-        origin = "forced" if allowed == 1 else "sampled"
+        origin: Origin = "forced" if allowed == 1 else "sampled"
         events = message.feed(token)
         sequence.push(token, origin)
         yield Token(token, vocab.data(token), origin, len(sequence) - 1, allowed)

@@ -5,7 +5,7 @@ Knows ids, origins, positions and what the cache holds. Does not know text or te
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import Final
@@ -49,7 +49,7 @@ class Sequence:
 
     def __init__(self, backend: Backend, slot: int = 0) -> None:
         self._backend = backend
-        self._slot = slot
+        self.slot = slot
         self._ids: list[int] = []
         self._origins = bytearray()
         self._stale = False  # the backend's logits belong to tokens that a rewind dropped
@@ -150,15 +150,26 @@ class Sequence:
         answers True: chunks done until then stay, and the next call goes on behind them.
         """
         total = len(self._ids) - self._computed
+        for done in self.chunks(cancelled=cancelled):
+            if on_progress is not None:
+                on_progress(done, total)
+
+    def chunks(self, *, cancelled: Callable[[], bool] | None = None) -> Iterator[int]:
+        """`compute`, a chunk a step: yields how many of the waiting tokens are done."""
+        total = len(self._ids) - self._computed
         step = self._backend.n_batch
         for start in range(0, total, step):
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped after {start} of {total} prompt tokens", done=start)
             chunk = self._ids[self._computed : self._computed + step]
-            self._backend.decode(chunk, self._computed, seq=self._slot, cancelled=cancelled)
+            self._backend.decode(chunk, self._computed, seq=self.slot, cancelled=cancelled)
             self._count(chunk)
-            if on_progress is not None:
-                on_progress(start + len(chunk), total)
+            yield start + len(chunk)
+
+    def forget_waiting(self) -> None:
+        """Drop the tokens that are not computed yet."""
+        del self._ids[self._computed :]
+        del self._origins[self._computed :]
 
     @staticmethod
     def _codes(origin: Origin | Many[Origin], total: int) -> bytes:
@@ -198,7 +209,7 @@ class Sequence:
     def _forget(self, length: int) -> None:
         if length >= self._computed:
             return
-        if not self._backend.forget(length, seq=self._slot):
+        if not self._backend.forget(length, seq=self.slot):
             raise UsageError(
                 f"this model's memory can't be rewound to token {length} of {len(self._ids)}; "
                 "clear the chat instead"
@@ -240,13 +251,13 @@ class Sequence:
 
         The copy has no logits of its own until something is appended to it.
         """
-        if not 0 <= slot < self._backend.n_seq or slot == self._slot:
+        if not 0 <= slot < self._backend.n_seq or slot == self.slot:
             raise UsageError(
                 f"slot {slot} is not free; slots 0 to {self._backend.n_seq - 1} exist "
-                f"and this sequence has {self._slot}"
+                f"and this sequence has {self.slot}"
             )
         self.compute()
-        self._backend.copy(self._slot, slot)
+        self._backend.copy(self.slot, slot)
         twin = Sequence(self._backend, slot)
         twin._computed = self._computed
         twin._stale = True
@@ -257,12 +268,12 @@ class Sequence:
     def save(self) -> bytes:
         """The cache's state for these tokens; with `ids` it restores the sequence by `load`."""
         self.compute()
-        return self._backend.save(seq=self._slot)
+        return self._backend.save(seq=self.slot)
 
     def load(self, state: bytes, ids: Many[int], origins: Many[Origin]) -> None:
         """Restore what `save` gave. Raises StorageError and leaves the sequence empty on misfit."""
         self.clear()
-        self._backend.load(state, seq=self._slot)
+        self._backend.load(state, seq=self.slot)
         self._ids = list(ids)
         self._origins = bytearray(self._codes(origins, len(ids)))
         self._computed = len(ids)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.constraint import Constraint, Grammar, Terminals
 from engine.dialect import Dialect, ParsedCall
-from engine.errors import GrammarError, NonFiniteLogits, UsageError
+from engine.errors import GrammarError, UsageError
 from engine.events import Event, Notice, ToolCall, ToolCallStart
 from engine.messages import Call, ToolSpec
 from engine.profile import EndMeaning
@@ -241,5 +241,3 @@ class Turn:
         """The message is cut off by a limit: say the text that was held back; calls are void."""
         return [] if self.call_length else self._watch.finish()
 
-
-__all__ = ["Choice", "NonFiniteLogits", "ToolChoice", "Turn", "TurnResult"]

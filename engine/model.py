@@ -1,0 +1,231 @@
+"""A model made ready: header, vocabulary, weights, template, tokenizer and family in one place.
+
+Knows how to load. Does not know conversations (`chat`) or tools.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from engine import fit, gguf
+from engine.backend import Backend
+from engine.dialect import Dialect
+from engine.errors import TemplateError, UsageError
+from engine.messages import ToolSpec
+from engine.profile import Detection, Profile, detect, profile
+from engine.prompt import Prompt
+from engine.sampler import Sampling
+from engine.sequence import Sequence as TokenSequence
+from engine.store import find
+from engine.template import ChatTemplate
+from engine.tokenizer import LlamaTokenizer, Tokenizer
+from engine.vocab import Vocab
+
+if TYPE_CHECKING:
+    from engine.chat import Answer, Chat
+    from engine.llama import FlashAttention
+
+
+@dataclass
+class Model:
+    """A loaded model. Use it as a context manager, or call `close`.
+
+    One model serves several chats one after the other; each sequence has a slot of its own in the
+    KV cache (`n_seq` of them). Not thread-safe: one thread at a time.
+    """
+
+    name: str
+    vocab: Vocab
+    backend: Backend
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    detection: Detection
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._slots = list(range(self.backend.n_seq))
+        self._lock = threading.Lock()
+
+    @property
+    def profile(self) -> Profile:
+        return self.detection.profile
+
+    @property
+    def n_ctx(self) -> int:
+        return self.backend.n_ctx
+
+    @cached_property
+    def control(self) -> Mapping[str, int]:
+        """Texts that never come from content, and their ids."""
+        return self.vocab.control_texts(self.template.source, self.profile.markers)
+
+    def encode(self, text: str) -> list[int]:
+        """Plain text to ids: nothing in it becomes a control token, and no BOS is added."""
+        return self.tokenizer.encode(text)
+
+    def prompt(self, style: str | None = None, variables: Mapping[str, Any] | None = None) -> Prompt:
+        return Prompt(
+            self.template,
+            self.tokenizer,
+            self.vocab,
+            self.profile,
+            self.profile.style(style),
+            variables or {},
+        )
+
+    def dialect(self, style: str | None = None) -> Dialect:
+        return Dialect(self.profile, self.profile.style(style), self.vocab)
+
+    def sequence(self) -> TokenSequence:
+        """An empty sequence in a free slot. Raises UsageError when all slots are taken."""
+        with self._lock:
+            if not self._slots:
+                raise UsageError(
+                    f"all {self.backend.n_seq} sequences of this model are in use; "
+                    "close a chat or load with a larger n_seq"
+                )
+            return TokenSequence(self.backend, self._slots.pop(0))
+
+    def release(self, sequence: TokenSequence) -> None:
+        """Give a sequence's slot back; its tokens are forgotten."""
+        sequence.clear()
+        with self._lock:
+            if sequence.slot not in self._slots:
+                self._slots.insert(0, sequence.slot)
+
+    def chat(
+        self,
+        system: str | None = None,
+        tools: Sequence[Any] = (),
+        *,
+        tool_choice: str | Sequence[str] = "auto",
+        sampling: Sampling | None = None,
+        constrain: bool = True,
+        max_steps: int = 10,
+        style: str | None = None,
+        thinking: bool | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> Chat:
+        """A conversation. `tools` are functions, `@tool` functions or `Tool`s.
+
+        `thinking` and `variables` go to the chat template. See `engine.chat.Chat`.
+        """
+        from engine.chat import Chat, ChatOptions
+
+        options = ChatOptions(
+            tool_choice=tool_choice,
+            sampling=sampling or Sampling(),
+            constrain=constrain,
+            max_steps=max_steps,
+            style=style,
+            variables={
+                **({} if thinking is None else {"enable_thinking": thinking}),
+                **(variables or {}),
+            },
+        )
+        return Chat(self, system, tools, options)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        system: str | None = None,
+        response_format: Any = None,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Answer:
+        """One answer to one message; see `Chat.ask`. Frees its sequence afterwards."""
+        with self.chat(system, sampling=sampling) as chat:
+            return chat.ask(prompt, response_format=response_format, max_tokens=max_tokens)
+
+    def refused_tools(self, tools: Sequence[ToolSpec], style: str | None = None) -> list[Any]:
+        """Tools whose arguments can't be enforced, with the reasons; see `Dialect.check`."""
+        return self.dialect(style).check(tools)
+
+    def close(self) -> None:
+        """Free the weights and the cache. Chats of this model are of no use afterwards."""
+        self.backend.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(
+    name: str | Path | None = None,
+    *,
+    n_ctx: int = 0,
+    gpu_layers: int | Literal["all"] = "all",
+    threads: int = 0,
+    flash_attention: FlashAttention = "auto",
+    n_seq: int = 4,
+    family: str | None = None,
+    chat_template: str | None = None,
+    on_progress: Callable[[float], bool] | None = None,
+    verbose: bool = False,
+) -> Model:
+    """Load a model by path or by the name that a local store knows it by.
+
+    `n_ctx` 0 takes the model's own context, at most 8,192. `family` and `chat_template` (Jinja
+    text) override what the file says. `on_progress` gets the share loaded; answering False stops.
+    Raises ModelNotFound, GGUFError, UnsuitableModel, ModelError; TemplateError for a file without
+    a chat template whose family is not known either.
+    """
+    from engine.llama import LlamaBackend, LoadOptions
+
+    path = find(None if name is None else str(name))
+    header = gguf.read_header(path)
+    fit.check_suitable(header)
+    vocab = Vocab.from_header(header)
+    detection = family_of(vocab, chat_template or header.chat_template, family)
+    template = template_for(header, vocab, detection.profile, chat_template)
+    options = LoadOptions(n_ctx, gpu_layers, threads, flash_attention, n_seq)
+    backend = LlamaBackend(path, options, on_progress=on_progress, verbose=verbose)
+    return Model(
+        name=header.name or path.stem,
+        vocab=vocab,
+        backend=backend,
+        tokenizer=LlamaTokenizer(vocab, backend.tokenize),
+        template=template,
+        detection=detection,
+        path=path,
+    )
+
+
+def family_of(vocab: Vocab, template: str | None, family: str | None) -> Detection:
+    """The family asked for by name, else the one detected."""
+    if family is not None:
+        return Detection(profile(family), "asked for by name")
+    return detect(vocab, template)
+
+
+def template_for(
+    header: gguf.Header, vocab: Vocab, family: Profile, override: str | None = None
+) -> ChatTemplate:
+    """The chat template: `override`, else the file's, else the family's.
+
+    Raises TemplateError where there is none; the generic family's is used only for vocabularies
+    that have its control tokens.
+    """
+    source = override or header.chat_template
+    if source is None and family.template is not None and _has_its_marks(vocab, family):
+        source = family.template
+    if source is None:
+        raise TemplateError(
+            f"{header.path.name} has no chat template and its family is not known; "
+            "give one with --chat-template FILE or name the family with --family NAME",
+            name=header.path.name,
+        )
+    bos, eos = ("" if token is None else vocab.texts[token] for token in (vocab.bos, vocab.eos))
+    return ChatTemplate(source, name=header.path.name, bos=bos, eos=eos)
+
+
+def _has_its_marks(vocab: Vocab, family: Profile) -> bool:
+    return family.tokens != () or vocab.find("<|im_start|>") is not None

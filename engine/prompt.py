@@ -1,0 +1,193 @@
+"""Messages to tokens: the opening of a conversation, and what follows a message of the model.
+
+Knows the template, the tokenizer and the family's quirks. Does not know the cache or the tools'
+code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine.errors import TemplateError
+from engine.messages import Call, Message, Role, ToolSpec
+from engine.profile import Profile, Style
+from engine.template import ChatTemplate, Rendered
+from engine.tokenizer import Encoding, Tokenizer, encode_rendered
+from engine.vocab import Vocab
+
+_PROBE = ToolSpec("engine_probe_tool", "probe", {"type": "object", "properties": {}})
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One model's way from messages to tokens, for one style of tool calls.
+
+    `variables` go to the template (`enable_thinking`, `date_string`, ...).
+    """
+
+    template: ChatTemplate
+    tokenizer: Tokenizer
+    vocab: Vocab
+    profile: Profile
+    style: Style
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        control = self.vocab.control_texts(self.template.source, self.profile.markers)
+        object.__setattr__(self, "_control", control)
+        object.__setattr__(self, "_takes_system", self._renders(_plain("system", "user")))
+        object.__setattr__(self, "_takes_tools", self._prints_tools())
+
+    _control: Mapping[str, int] = field(init=False, repr=False)
+    _takes_system: bool = field(init=False, repr=False)
+    _takes_tools: bool = field(init=False, repr=False)
+
+    @property
+    def prints_tools(self) -> bool:
+        """Whether the template itself tells the model of its tools."""
+        return self._takes_tools
+
+    def _renders(self, messages: Sequence[Message]) -> bool:
+        try:
+            self.template.render(messages, variables=self.variables)
+        except TemplateError:
+            return False
+        return True
+
+    def _prints_tools(self) -> bool:
+        if self.style.prompt_always:
+            return False
+        try:
+            rendered = self.template.render(
+                _plain("user"), tools=[_PROBE], variables=self.variables
+            )
+        except TemplateError:
+            return False
+        return _PROBE.name in rendered.text
+
+    def opening(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
+    ) -> tuple[Rendered, Encoding]:
+        """The whole conversation up to where the model is to answer.
+
+        Raises TemplateError for what the template refuses.
+        """
+        rendered = self.template.render(
+            self._prepared(messages, tools),
+            tools=self._template_tools(tools),
+            variables=self._variables(tools),
+            control=self._control,
+        )
+        return rendered, self._encode(rendered, add_bos=self.vocab.add_bos)
+
+    def following(
+        self,
+        history: Sequence[Message],
+        new: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        calls: tuple[Call, ...] = (),
+        ended: bool,
+    ) -> tuple[Rendered, Encoding]:
+        """What comes after the model's own last message, whose tokens are in the stream.
+
+        `history` are the messages before it, `new` those after it, `calls` those it made. `ended`
+        says that the model wrote its end token: then the template's own is left out.
+        """
+        prepared = self._prepared([*history, *new], tools)
+        split = len(history)
+        rendered = self.template.render_suffix(
+            prepared[:split],
+            prepared[split:],
+            tools=self._template_tools(tools),
+            variables=self._variables(tools),
+            control=self._control,
+            calls=calls,
+        )
+        encoding = self._encode(rendered, add_bos=False)
+        ends = self.profile.end_meanings(self.vocab)
+        if ended and encoding.ids and encoding.ids[0] in ends:
+            encoding = replace(
+                encoding,
+                ids=encoding.ids[1:],
+                origins=encoding.origins[1:],
+                offsets=encoding.offsets[1:],
+            )
+        return rendered, encoding
+
+    def _encode(self, rendered: Rendered, *, add_bos: bool) -> Encoding:
+        return encode_rendered(rendered, self.tokenizer, self._control, add_bos=add_bos)
+
+    def opens_thinking(self, rendered: Rendered) -> bool:
+        """Whether the prompt's last words open the model's thinking for it."""
+        if self.profile.thinking is None:
+            return False
+        return rendered.text.rstrip().endswith(self.profile.thinking[0])
+
+    def _template_tools(self, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
+        if not self._takes_tools:
+            return []
+        known = self.profile.builtins
+        return [t for t in tools if t.name not in known.tools and t.name != known.code]
+
+    def _variables(self, tools: Sequence[ToolSpec]) -> dict[str, Any]:
+        known = self.profile.builtins
+        builtin = [t.name for t in tools if t.name in known.tools or t.name == known.code]
+        extra = {known.variable: builtin} if builtin and known.variable else {}
+        return {**extra, **self.variables}
+
+    def _prepared(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Message]:
+        """The messages as this template and family want them."""
+        out = [self._result(m) if m.role == "tool" else m for m in messages]
+        section = self._tool_section(tools)
+        if section:
+            out = _with_system(out, section)
+        if not self._takes_system and out and out[0].role == "system":
+            out = _system_into_user(out)
+        return out
+
+    def _tool_section(self, tools: Sequence[ToolSpec]) -> str:
+        known = self.profile.builtins
+        wanted = [t for t in tools if t.name not in known.tools and t.name != known.code]
+        if self._takes_tools or not wanted or not self.style.prompt:
+            return ""
+        section = ChatTemplate(self.style.prompt, name=f"{self.profile.name} tool prompt")
+        return section.render([], tools=wanted).text.strip("\n")
+
+    def _result(self, message: Message) -> Message:
+        form = self.profile.result
+        content = message.content
+        if form.form == "object":
+            if not isinstance(content, dict | list):
+                content = {form.text_key: content}
+            return replace(message, role=form.role, content=content)
+        text = message.text
+        if form.role == "user":
+            text = form.wrap.replace("{name}", message.name or "tool").replace("{content}", text)
+            return Message("user", text)
+        return replace(message, content=text)
+
+
+def _plain(*roles: Role) -> list[Message]:
+    return [Message(role, "x") for role in roles]
+
+
+def _with_system(messages: Sequence[Message], section: str) -> list[Message]:
+    """The tool section before the system message's own words."""
+    if messages and messages[0].role == "system":
+        first = replace(messages[0], content=f"{section}\n{messages[0].text}")
+        return [first, *messages[1:]]
+    return [Message("system", section), *messages]
+
+
+def _system_into_user(messages: Sequence[Message]) -> list[Message]:
+    """For templates without a system role: its words before the first user message's."""
+    system, *rest = messages
+    for index, message in enumerate(rest):
+        if message.role == "user":
+            rest[index] = replace(message, content=f"{system.text}\n\n{message.text}")
+            return rest
+    return [Message("user", system.text), *rest]
+
