@@ -181,6 +181,8 @@ def spans(text: str, ids: Sequence[int], vocab: Vocab) -> list[tuple[int, int]]:
 
     Where a tokenizer rewrites text (T5's normaliser), every token is said to cover all of it.
     """
+    if vocab.spaces_escaped:
+        text = text.replace("▁", " ")  # in such vocabularies the two are one
     data = text.encode("utf-8", "replace")
     ends = []
     at = 0

@@ -11,8 +11,20 @@ and hides white space beyond ASCII from ranges. A differential test runs every n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+# Assigned by Unicode 16, which `tokenizers` knows. To llama.cpp (Unicode 15) these are of no class.
+_NEW = (
+    r"\x{897}\x{1B4E}-\x{1B4F}\x{1B7F}\x{1C89}-\x{1C8A}\x{2427}-\x{2429}\x{31E4}-\x{31E5}"
+    r"\x{A7CB}-\x{A7CD}\x{A7DA}-\x{A7DC}\x{105C0}-\x{105F3}\x{10D40}-\x{10D8F}"
+    r"\x{10EC2}-\x{10EFC}\x{11380}-\x{113E2}\x{116D0}-\x{116E3}\x{11BC0}-\x{11BF9}\x{11F5A}"
+    r"\x{13460}-\x{143FA}\x{16100}-\x{16139}\x{16D40}-\x{16D79}\x{18CFF}\x{1CC00}-\x{1CEB3}"
+    r"\x{1E5D0}-\x{1E5FF}\x{1F8B2}-\x{1F8C1}\x{1FA89}-\x{1FA8F}\x{1FABE}\x{1FAC6}"
+    r"\x{1FADC}-\x{1FADF}\x{1FAE9}\x{1FBCB}-\x{1FBEF}"
+)
+_CLASS = re.compile(r"\\([pP])\{(\w)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,16 @@ class PreTokenizer:
     has_bos: bool = True  # False: no default id for BOS
     byte_level: bool = True  # False: spaces become U+2581, and bytes <0xNN>
     recursive: bool = False  # llama.cpp runs std::regex: a run of 30,000 letters kills the process
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The patterns, with the classes of characters that llama.cpp knows."""
+        return tuple(_CLASS.sub(_as_llama_cpp_knows, pattern) for pattern in self.patterns)
+
+
+def _as_llama_cpp_knows(match: re.Match[str]) -> str:
+    without, name = match.groups()
+    return rf"[\P{{{name}}}{_NEW}]" if without == "P" else rf"[\p{{{name}}}&&[^{_NEW}]]"
 
 
 _SUFFIX = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"

@@ -149,7 +149,7 @@ def _byte_pair(vocab: Vocab) -> tokenizers.Tokenizer:
         )
     )
     steps: list[pre_tokenizers.PreTokenizer] = [
-        pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns
+        pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.expressions
     ]
     if pre.byte_level:
         steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
