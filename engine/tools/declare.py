@@ -188,7 +188,11 @@ def _field(tool_name: str, item: Parameter, described: str | None) -> tuple[Any,
         raise refused(
             tool_name, f"parameter {item.name!r} has an alias; rename it instead", item.name
         )
-    hint = _rebuilt(item.annotation)
+    try:
+        hint = _rebuilt(item.annotation)
+    except (NameError, TypeError, RecursionError) as error:  # typed dicts, before Python 3.12
+        problem = f"parameter {item.name!r} has a type that can't be resolved ({error})"
+        raise refused(tool_name, problem, item.name) from error
     description = _description(hint) or described
     if given is None and not _allows_none(hint):
         hint = Union[hint, None]  # noqa: UP007  `hint | None` fails for some hints
@@ -241,9 +245,11 @@ def _typed_dict(hint: Any) -> Any:
     make: Any = TypedDict
     fields = {}
     for key, value in typing.get_type_hints(hint, include_extras=True).items():
-        is_marked = get_origin(value) in (typing.Required, typing.NotRequired)
-        inner = get_args(value)[0] if is_marked else value
+        # A mark counts before `__required_keys__`, which can't see marks in string annotations.
         mark: Any = typing.Required if key in hint.__required_keys__ else typing.NotRequired
+        inner = value
+        if get_origin(value) in (typing.Required, typing.NotRequired):
+            mark, inner = get_origin(value), get_args(value)[0]
         fields[key] = mark[_rebuilt(inner)]
     made = make(hint.__name__, fields)
     made.__doc__, made.__module__ = hint.__doc__, hint.__module__

@@ -1,0 +1,692 @@
+"""Declaring tools: schemas from signatures, arguments checked and converted, bad types refused.
+
+The independent truth for "schema and check agree" is the jsonschema library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import json
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired, Optional, TypedDict
+
+import jsonschema
+import pytest
+from pydantic import BaseModel, Field
+
+from engine.errors import ToolArgumentError, ToolDefinitionError
+from engine.messages import ToolSpec
+from engine.tools import Tool, as_tool, tool, tools_by_name
+from engine.tools.docstring import parse
+from engine.tools.schema import MAX_INLINED_NODES
+
+
+class Unit(enum.Enum):
+    CELSIUS = "celsius"
+    FAHRENHEIT = "fahrenheit"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+
+class Address(TypedDict):
+    street: Annotated[str, "Street and number"]
+    zip: NotRequired[str]
+
+
+class Person(BaseModel):
+    title: str
+    home: Point
+    age: int = Field(ge=0, le=150)
+
+
+class Tree(BaseModel):
+    value: int
+    children: list[Tree] = []
+
+
+class Anything(BaseModel, extra="allow"):
+    x: int
+
+
+def schema_of(hint: Any, *default: Any) -> dict[str, Any]:
+    """The schema of one parameter of this type."""
+
+    def function(x: Any) -> None: ...
+
+    function.__annotations__["x"] = hint
+    function.__defaults__ = default or None
+    made = dict(as_tool(function).parameters)
+    assert made["additionalProperties"] is False
+    assert ("x" in made.get("required", [])) == (not default)
+    return made["properties"]["x"]
+
+
+# --- schemas
+
+POINT = {
+    "type": "object",
+    "properties": {
+        "x": {"type": "integer"},
+        "y": {"type": "integer", "default": 0},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["x"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "hint, schema",
+    [
+        (str, {"type": "string"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (None, {"type": "null"}),
+        (Any, {}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (set[str], {"type": "array", "items": {"type": "string"}}),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
+        (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+        (Unit, {"type": "string", "enum": ["celsius", "fahrenheit"]}),
+        (Optional[int], {"type": ["integer", "null"]}),  # noqa: UP045
+        (Literal["a", "b"] | None, {"type": ["string", "null"], "enum": ["a", "b", None]}),
+        (int | str, {"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+        (Annotated[int, "How many"], {"type": "integer", "description": "How many"}),
+        (Annotated[int, Field(ge=1, le=9)], {"type": "integer", "minimum": 1, "maximum": 9}),
+        (
+            Annotated[str, Field(pattern="^a+$", max_length=3), "Some a"],
+            {"type": "string", "description": "Some a", "pattern": "^a+$", "maxLength": 3},
+        ),
+        (
+            list[Annotated[str, "City"]],
+            {"type": "array", "items": {"type": "string", "description": "City"}},
+        ),
+        (date, {"type": "string", "format": "date"}),
+        (Path, {"type": "string"}),
+        (Decimal, {"type": "number"}),
+        (Point, POINT),
+        (
+            Person,
+            {
+                "type": "object",
+                "properties": {
+                    "title": {"type": "string"},
+                    "home": POINT,
+                    "age": {"type": "integer", "minimum": 0, "maximum": 150},
+                },
+                "required": ["title", "home", "age"],
+                "additionalProperties": False,
+            },
+        ),
+        (
+            Address,
+            {
+                "type": "object",
+                "properties": {
+                    "street": {"type": "string", "description": "Street and number"},
+                    "zip": {"type": "string"},
+                },
+                "required": ["street"],
+                "additionalProperties": False,
+            },
+        ),
+    ],
+    ids=str,
+)
+def test_a_type_has_one_clean_schema(hint: Any, schema: dict[str, Any]) -> None:
+    assert schema_of(hint) == schema
+
+
+@pytest.mark.parametrize(
+    "hint, default, schema",
+    [
+        (int, 5, {"type": "integer", "default": 5}),
+        (int, None, {"type": ["integer", "null"], "default": None}),
+        (Unit, Unit.CELSIUS, schema_of(Unit) | {"default": "celsius"}),
+        (list[int], [1], schema_of(list[int]) | {"default": [1]}),
+        (Point, Point(1), schema_of(Point) | {"default": {"x": 1, "y": 0, "tags": []}}),
+        (int, Field(3, ge=1, description="n"), {"type": "integer", "description": "n",
+                                                "default": 3, "minimum": 1}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_defaults_are_told_and_make_a_parameter_optional(
+    hint: Any, default: Any, schema: dict[str, Any]
+) -> None:
+    assert schema_of(hint, default) == schema
+
+
+def test_recursion_alone_needs_definitions() -> None:
+    def grow(tree: Tree, other: Point) -> None: ...
+
+    parameters = as_tool(grow).parameters
+    assert list(parameters["$defs"]) == ["Tree"]
+    assert parameters["properties"]["tree"] == {"$ref": "#/$defs/Tree"}
+    assert "$ref" not in parameters["properties"]["other"]
+    jsonschema.validate(
+        {"tree": {"value": 1, "children": [{"value": 2}]}, "other": {"x": 1}}, parameters
+    )
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"tree": {"value": 1, "children": [{}]}, "other": {"x": 1}}, parameters)
+
+
+def test_definitions_that_would_double_at_each_level_are_shared() -> None:
+    level: Any = Point
+    for depth in range(30):
+        level = dataclasses.make_dataclass(f"Level{depth}", [("a", level), ("b", level)])
+    text = json.dumps(schema_of(level) and as_tool_of(level).parameters)
+    assert len(text) < 100 * MAX_INLINED_NODES
+
+
+def as_tool_of(hint: Any) -> Tool:
+    def function(x: Any) -> None: ...
+
+    function.__annotations__["x"] = hint
+    return as_tool(function)
+
+
+def test_parameters_keep_their_order_and_any_name_will_do() -> None:
+    def odd(zulu: int, schema: str, copy: int, _id: int, model_config: str, json: int = 0) -> Any:
+        return [zulu, schema, copy, _id, model_config, json]
+
+    made = as_tool(odd)
+    names = ["zulu", "schema", "copy", "_id", "model_config", "json"]
+    assert list(made.parameters["properties"]) == names
+    assert made.parameters["required"] == names[:-1]
+    given = {"zulu": 1, "schema": "s", "copy": 2, "_id": 3, "model_config": "m"}
+    assert made.call(given) == [1, "s", 2, 3, "m", 0]
+
+
+def test_a_property_called_title_is_not_noise() -> None:
+    def name(title: str, properties: dict[str, str], required: bool) -> None: ...
+
+    properties = as_tool(name).parameters["properties"]
+    assert list(properties) == ["title", "properties", "required"]
+    assert "title" not in properties["title"]
+
+
+def test_a_function_without_parameters_takes_an_empty_object() -> None:
+    def now() -> str:
+        return "now"
+
+    made = as_tool(now)
+    assert made.parameters == {"type": "object", "properties": {}, "additionalProperties": False}
+    assert made.call({}) == "now"
+
+
+# --- docstrings
+
+GOOGLE = """Find a train.
+    It may be late.
+
+    More about trains.
+
+    Args:
+        start (str, optional): Where it: starts,
+            with a second line.
+        end: Where it ends.
+
+    Returns:
+        dict: not an argument
+    """
+NUMPY = """Find a train.
+    It may be late.
+
+    Parameters
+    ----------
+    start : str, optional
+        Where it: starts,
+        with a second line.
+    end
+        Where it ends.
+
+    Returns
+    -------
+    other : dict
+        not an argument
+    """
+SPHINX = """
+    Find a train.
+    It may be late.
+
+    :param str start: Where it: starts,
+        with a second line.
+    :param end: Where it ends.
+    :type end: str
+    :returns: not an argument
+    """
+TIGHT = """Find a train. It may be late.
+    Args:
+      start: Where it: starts, with a second line.
+
+      end: Where it ends.
+    Raises:
+      other: not an argument"""
+
+
+@pytest.mark.parametrize("text", [GOOGLE, NUMPY, SPHINX, TIGHT])
+def test_three_styles_say_the_same(text: str) -> None:
+    found = parse(text)
+    assert found.summary == "Find a train. It may be late."
+    assert found.arguments == {
+        "start": "Where it: starts, with a second line.",
+        "end": "Where it ends.",
+    }
+
+
+@pytest.mark.parametrize(
+    "text, summary",
+    [
+        (None, ""),
+        ("", ""),
+        ("   \n\n ", ""),
+        ("도시의 날씨.", "도시의 날씨."),
+        ("Args:\n    x: y", ""),
+        ("Returns the sum: always.", "Returns the sum: always."),
+        ("Note that it is slow.\n\nArgs:", "Note that it is slow."),
+        (":param x: y", ""),
+    ],
+)
+def test_the_summary_is_the_first_paragraph(text: str | None, summary: str) -> None:
+    assert parse(text).summary == summary
+
+
+def test_descriptions_in_annotations_win_over_the_docstring() -> None:
+    def find(a: Annotated[int, "From the type"], b: int, c: int = Field(1, description="F")) -> int:
+        """Find.
+
+        Args:
+            a: From the docstring.
+            b: From the docstring.
+            c: From the docstring.
+        """
+        return a
+
+    properties = as_tool(find).parameters["properties"]
+    said = [properties[name]["description"] for name in "abc"]
+    assert said == ["From the type", "From the docstring.", "F"]
+
+
+# --- checking arguments
+
+
+def convert(hint: Any, value: Any) -> Any:
+    return as_tool_of(hint).check({"x": value})["x"]
+
+
+@pytest.mark.parametrize(
+    "hint, value, converted",
+    [
+        (int, "5", 5),
+        (int, 5.0, 5),
+        (float, "2.5", 2.5),
+        (bool, "true", True),
+        (str, "5", "5"),
+        (int | str, "5", "5"),
+        (int | None, None, None),
+        (Unit, "celsius", Unit.CELSIUS),
+        (set[int], [1, "1", 2], {1, 2}),
+        (tuple[int, str], ["1", "a"], (1, "a")),
+        (Point, {"x": "3"}, Point(3)),
+        (Address, {"street": "강남대로 1"}, {"street": "강남대로 1"}),
+        (dict[str, list[Point]], {"a": [{"x": 1}]}, {"a": [Point(1)]}),
+        (date, "2024-02-29", date(2024, 2, 29)),
+        (Path, "a/b", Path("a/b")),
+        (Anything, {"x": 1, "y": 2}, Anything(x=1, y=2)),
+    ],
+    ids=str,
+)
+def test_arguments_become_what_the_type_says(hint: Any, value: Any, converted: Any) -> None:
+    found = convert(hint, value)
+    assert found == converted and type(found) is type(converted)
+
+
+@pytest.mark.parametrize(
+    "hint, value, place",
+    [
+        (int, "five", "'x'"),
+        (int, 2.5, "'x'"),
+        (float, float("nan"), "'x'"),
+        (str, 5, "'x'"),
+        (Unit, "kelvin", "'x'"),
+        (list[int], [1, "b"], "'x[1]'"),
+        (dict[str, Point], {"a": {"x": 1}, "b": {}}, "'x.b.x' is missing"),
+        (Point, {"x": 1, "z": 2}, "'x.z'"),
+        (Person, {"title": "a", "home": {"x": "b"}, "age": 3}, "'x.home.x'"),
+        (tuple[int, str], [1], "'x[1]' is missing"),
+        (int | list[int], ["a"], "'x[0]'"),
+        (Annotated[int, Field(le=3)], 4, "'x'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_named_with_its_place(hint: Any, value: Any, place: str) -> None:
+    made = as_tool_of(hint)
+    with pytest.raises(ToolArgumentError) as raised:
+        made.check({"x": value})
+    assert raised.value.tool == "function"
+    assert any(place in problem for problem in raised.value.problems)
+    assert "\n" not in raised.value.message
+    assert raised.value.exit_code == 6
+
+
+def test_missing_and_unknown_arguments_are_all_listed() -> None:
+    def find(city: str, limit: int) -> None: ...
+
+    with pytest.raises(ToolArgumentError) as raised:
+        as_tool(find).check({"cty": "x", "zz": 1})
+    assert raised.value.problems == [
+        "argument 'city' is missing",
+        "argument 'limit' is missing",
+        "there is no argument 'cty'; did you mean 'city'?",
+        "there is no argument 'zz'; it has: city, limit",
+    ]
+
+
+@pytest.mark.parametrize("given", [None, [], "x", 5])
+def test_arguments_must_be_an_object(given: Any) -> None:
+    with pytest.raises(ToolArgumentError, match="must be an object"):
+        as_tool_of(int).check(given)
+
+
+def test_problems_and_the_values_in_them_are_bounded() -> None:
+    with pytest.raises(ToolArgumentError) as raised:
+        as_tool_of(list[int]).check({"x": ["y" * 10_000] * 1000})
+    assert len(raised.value.message) < 3000
+    assert raised.value.problems[-1] == "and 992 more"
+
+
+def test_a_mutable_default_is_not_shared_between_calls() -> None:
+    def collect(items: list[int] = []) -> list[int]:  # noqa: B006
+        items.append(1)
+        return items
+
+    made = as_tool(collect)
+    assert [made.call({}), made.call({})] == [[1], [1]]
+
+
+SAMPLES = [None, True, 0, 5, -1, 2.5, "", "a", "b", "celsius", [], [1], ["a"], [1, "a"], {},
+           {"x": 1}, {"x": "a"}, {"x": 1, "z": 1}, {"street": "s"}, {"street": 1},
+           {"value": 1, "children": []}, {"value": 1, "children": [{}]}, {"a": [1]}]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [str, int, float, bool, Any, Unit, Point, Address, Tree, Anything, Literal["a"], int | str,
+     Point | None, list[int], set[int], tuple[int, str], dict[str, list[int]],
+     Annotated[int, Field(ge=0)] | None, Annotated[str, Field(max_length=1)]],
+    ids=str,
+)  # fmt: skip
+def test_what_the_schema_accepts_the_check_accepts(hint: Any) -> None:
+    """The mask lets through what the schema accepts: none of it may fail afterwards."""
+    made = as_tool_of(hint)
+    validator = jsonschema.Draft202012Validator(dict(made.parameters))
+    accepted = [value for value in SAMPLES if validator.is_valid({"x": value})]
+    assert accepted
+    for value in accepted:
+        made.check({"x": value})
+
+
+# --- what can be a tool
+
+
+def test_a_tool_carries_name_description_and_limits() -> None:
+    @tool(name="weather.now", description="Now.", timeout=5, max_output=1000, return_direct=True)
+    def current(city: str) -> str:
+        """Not told."""
+        return city
+
+    assert current.spec == ToolSpec("weather.now", "Now.", current.parameters)
+    assert (current.timeout_seconds, current.max_output_bytes) == (5, 1000)
+    assert current.return_direct and not current.is_async
+    assert current("서울") == "서울" and current.__doc__ == "Not told."
+
+
+def test_local_types_are_found_from_inside_a_running_function() -> None:
+    class Local(BaseModel):
+        n: int
+
+    @dataclasses.dataclass
+    class Outer:
+        locals: list[Local]
+
+    def take(x: list[Local], y: Outer) -> int:
+        return x[0].n + y.locals[0].n
+
+    given = {"x": [{"n": "4"}], "y": {"locals": [{"n": 1}]}}
+    assert as_tool(take).call(given) == 5
+
+
+def test_types_in_a_closure_are_found_after_the_scope_has_ended() -> None:
+    def factory() -> Callable[..., Any]:
+        class Local(BaseModel):
+            n: int
+
+        def take(x: Local) -> bool:
+            return isinstance(x, Local)
+
+        return take
+
+    assert as_tool(factory()).call({"x": {"n": 1}}) is True
+
+
+class Weather:
+    def __init__(self, city: str) -> None:
+        self.city = city
+
+    def plain(self, day: str) -> str:
+        return f"{self.city} {day}"
+
+    @tool
+    def declared(self, day: str) -> str:
+        return f"{self.city} {day}"
+
+    @staticmethod
+    def still(day: str) -> str:
+        return day
+
+    @classmethod
+    def made(cls, day: str) -> str:
+        return f"{cls.__name__} {day}"
+
+    def __call__(self, day: str) -> str:
+        return f"called {day}"
+
+
+@pytest.mark.parametrize(
+    "function, name, answer",
+    [
+        (Weather("서울").plain, "plain", "서울 mon"),
+        (Weather("서울").declared, "declared", "서울 mon"),
+        (Weather.still, "still", "mon"),
+        (Weather.made, "made", "Weather mon"),
+        (Weather("x"), "Weather", "called mon"),
+        (functools.partial(Weather("서울").plain), "plain", "서울 mon"),
+    ],
+)
+def test_bound_things_are_tools_without_self(function: Any, name: str, answer: str) -> None:
+    made = as_tool(function)
+    assert made.name == name
+    assert list(made.parameters["properties"]) == ["day"]
+    assert made.call({"day": "mon"}) == answer
+
+
+def test_what_a_partial_fixes_is_no_parameter() -> None:
+    def add(a: int, b: int, c: int) -> int:
+        return a * 100 + b * 10 + c
+
+    made = as_tool(functools.partial(add, 1, c=3))
+    assert list(made.parameters["properties"]) == ["b"]
+    assert made.call({"b": 2}) == 123
+
+
+def test_async_functions_are_awaited() -> None:
+    async def double(n: int) -> int:
+        return 2 * n
+
+    made = as_tool(double)
+    assert made.is_async and made.call({"n": "4"}) == 8
+
+
+def test_a_wrapped_function_keeps_its_types() -> None:
+    def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return ["logged", function(*args, **kwargs)]
+
+        return wrapper
+
+    @tool
+    @logged
+    def double(point: Point) -> int:
+        return 2 * point.x
+
+    assert double.call({"point": {"x": 2}}) == ["logged", 4]
+
+
+class Opaque:
+    pass
+
+
+def refusals() -> list[tuple[Any, str | None, str]]:
+    def stars(*x: int) -> None: ...
+    def names(**x: int) -> None: ...
+    def positional(x: int, /) -> None: ...
+    def untyped(a: int, x) -> None: ...  # type: ignore[no-untyped-def]
+    def callback(x: Callable[[int], int]) -> None: ...
+    def maybe(x: Callable[[int], int] | None = None) -> None: ...
+    def opaque(a: int, x: list[Opaque]) -> None: ...
+    def kind(x: type) -> None: ...
+    def unknown(x: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+    def alias(x: int = Field(1, alias="y")) -> None: ...
+    def 날씨(x: int) -> None: ...  # noqa: PLC2401
+
+    return [
+        (stars, "x", "declare one list"),
+        (names, "x", "one dict"),
+        (positional, "x", "remove the '/'"),
+        (untyped, "x", "has no type"),
+        (callback, "x", "no JSON form"),
+        (maybe, "x", "no JSON form"),
+        (opaque, "x", "Opaque"),
+        (kind, "x", "no JSON form"),
+        (unknown, "x", "'Nowhere'"),
+        (alias, "x", "rename it"),
+        (날씨, None, "name="),
+        (lambda: 1, None, "name="),
+        (Opaque, None, "is not a function"),
+        (5, None, "is not a function"),
+        (len, "obj", "remove the '/'"),
+        (Weather.plain, None, "take it from an object"),
+        (Weather.declared, None, "take it from an object"),
+    ]
+
+
+@pytest.mark.parametrize("function, parameter, words", refusals())
+def test_what_no_model_could_call_is_refused_by_name(
+    function: Any, parameter: str | None, words: str
+) -> None:
+    with pytest.raises(ToolDefinitionError) as raised:
+        as_tool(function)
+    assert words in raised.value.message and "\n" not in raised.value.message
+    assert raised.value.data.get("parameter") == parameter
+    assert f"tool {raised.value.tool!r}" in raised.value.message
+    assert raised.value.exit_code == 6
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1a", "a" * 65, "a/b", "<|eot_id|>", "a\n", "글"])
+def test_names_that_some_family_cannot_write_are_refused(name: str) -> None:
+    with pytest.raises(ToolDefinitionError):
+        tool(name=name)(Weather.still)
+    with pytest.raises(ToolDefinitionError):
+        Tool.from_schema(name, "", {}, Weather.still)
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"max_output": 10}]
+)
+def test_impossible_limits_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ToolDefinitionError):
+        tool(**options)(Weather.still)
+
+
+def test_declaring_twice_is_refused() -> None:
+    with pytest.raises(ToolDefinitionError, match="already"):
+        tool(tool(Weather.still))
+
+
+# --- several tools
+
+
+def test_two_tools_of_one_name_are_refused() -> None:
+    with pytest.raises(ToolDefinitionError, match="declared twice"):
+        tools_by_name([Weather.still, tool(name="still")(Weather.made)])
+
+
+def test_one_bad_tool_among_fifty_leaves_forty_nine() -> None:
+    def bad(x: Opaque) -> None: ...
+
+    good = [tool(name=f"tool_{n}")(Weather.still) for n in range(49)]
+    reported: list[ToolDefinitionError] = []
+    found = tools_by_name([*good[:20], bad, *good[20:]], on_refused=reported.append)
+    assert list(found) == [made.name for made in good]
+    assert [error.tool for error in reported] == ["bad"]
+
+
+# --- raw schemas
+
+
+RAW = {
+    "properties": {"city": {"type": "string"}, "days": {"type": ["integer", "null"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+def test_a_raw_schema_is_told_as_it_is_and_its_arguments_are_checked() -> None:
+    def forecast(city: str, days: int | None = None) -> str:
+        return f"{city} {days}"
+
+    made = Tool.from_schema("forecast", "Weather to come.", RAW, forecast)
+    assert made.parameters == {"type": "object"} | RAW
+    assert made.call({"city": "서울", "days": 3}) == "서울 3"
+    for given, words in [
+        ({}, "'city' is missing"),
+        ({"city": 5}, "'city' must be string, found int"),
+        ({"city": "a", "days": True}, "must be integer or null, found bool"),
+        ({"city": "a", "dys": 1}, "did you mean 'days'"),
+    ]:
+        with pytest.raises(ToolArgumentError, match=words):
+            made.check(given)
+
+
+@pytest.mark.parametrize(
+    "schema, words",
+    [
+        ([], "must be an object"),
+        ({"type": "array"}, "type 'object'"),
+        ({"properties": []}, "type 'object'"),
+        ({"properties": {"a": "string"}}, "'a'"),
+        ({"required": "a"}, "'required'"),
+        ({"properties": {"a": {"default": float("nan")}}}, "not JSON"),
+        ({"properties": {"a": {"default": {1, 2}}}}, "not JSON"),
+        ({"properties": {"b": {}}, "required": ["b"]}, "disagree"),
+        ({"properties": {"a": {}}}, "disagree"),
+    ],
+)
+def test_a_raw_schema_that_cannot_work_is_refused(schema: Any, words: str) -> None:
+    def take(a: int) -> None: ...
+
+    with pytest.raises(ToolDefinitionError, match=words):
+        Tool.from_schema("take", "", schema, take)
