@@ -111,6 +111,7 @@ class Chat:
         self._dialect: Dialect = model.dialect(options.style)
         self._prompt: Prompt = model.prompt(options.style, options.variables)
         self._ends = model.profile.end_meanings(model.vocab)
+        self._meanings = model.profile.meanings(model.vocab)
         self._fed = 0  # how many messages are in the sequence; 0: it must be opened anew
         self._calls_made = 0
         self._asked: tuple[int, int, bool] | None = None  # messages, tokens, thinking: for retry
@@ -321,14 +322,10 @@ class Chat:
     ) -> Turn:
         model = self.model
         style = self._dialect.style if self._tools else None
-        meanings = {
-            model.vocab.texts[token]: model.profile.meaning(model.vocab.texts[token]) or "end"
-            for token in self._ends
-        }
         watch = Watch(
             model.vocab,
             markers_for(model.vocab, model.profile, style),
-            {**model.profile.control, **meanings},
+            self._meanings,
             span="thinking" if thinking else "text",
         )
         choice = self._choice

@@ -18,6 +18,7 @@ from engine.vocab import Vocab
 
 EndMeaning = Literal["turn_end", "message_end"]
 END_MEANINGS: Final = ("turn_end", "message_end")
+_IN_WORDS: Final = {"turn_end": "end of the turn", "message_end": "end of the message"}
 TriggerKind = Literal["token", "text", "start"]
 GENERIC: Final = "generic"
 
@@ -108,13 +109,13 @@ class Profile:
                 meanings[token] = meaning
         return meanings
 
-    def meaning(self, text: str) -> str:
-        """What a control text says, in words; empty where nothing is known."""
-        if text in self.ends:
-            return {"turn_end": "end of the turn", "message_end": "end of the message"}[
-                self.ends[text]
-            ]
-        return self.control.get(text, "")
+    def meanings(self, vocab: Vocab) -> dict[str, str]:
+        """What each known control text of this vocabulary says, in words."""
+        ends = self.end_meanings(vocab)
+        return {
+            **self.control,
+            **{vocab.texts[token]: _IN_WORDS[meaning] for token, meaning in ends.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True)

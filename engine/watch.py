@@ -99,6 +99,7 @@ class Watch:
         self._buffer = b""
         self._base = 0  # where the buffer begins, counted in bytes of the message
         self._done = 0  # how many of the buffer's bytes are emitted
+        self._lead = 0  # bytes of the next token that come before a call's opener
         self._tokens: list[tuple[int, int]] = []  # id, length of each token in the buffer
 
     def begins_call(self, token: int) -> CallStart | None:
@@ -137,9 +138,10 @@ class Watch:
 
     def open_call(self, start: CallStart, call_id: str) -> list[Event]:
         """Say the text before the opener and take what follows for a call."""
-        cut = start.place - self._base
-        events = self._say(cut)
-        opener = self._buffer[cut:]
+        # Bytes before the opener in a token that is yet to be fed are text as well.
+        self._lead = max(0, start.place - self._base - len(self._buffer))
+        events = self._say(start.place - self._base - self._lead)
+        opener = self._buffer[self._done :]
         self._drop_all()
         self.span, self.call_id = "call", call_id
         text = self._utf8.feed(opener)
@@ -152,13 +154,21 @@ class Watch:
             return self._feed_control(token, marker)
         data = self._vocab.data(token)
         if self.span == "call":
-            text = self._utf8.feed(data)
-            return [ToolCallDelta(self.call_id, text)] if text else []
+            return self._feed_call(data)
         self._buffer += data
         self._tokens.append((token, len(data)))
         if not self._texts and not self._starts:
             return self._say(len(self._buffer))
         return self._release()
+
+    def _feed_call(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        if self._lead:
+            said = self._utf8.feed(data[: self._lead])
+            events += [Text(said)] if said else []
+            data, self._lead = data[self._lead :], 0
+        text = self._utf8.feed(data)
+        return [*events, ToolCallDelta(self.call_id, text)] if text else events
 
     def _feed_control(self, token: int, marker: Marker | None) -> list[Event]:
         name = self._vocab.texts[token]
@@ -183,8 +193,9 @@ class Watch:
             if not found:
                 break
             place, text, kind = min(found)
+            behind = self._base + place + len(text)
             events += self._say(place)
-            self._done = place + len(text)
+            self._done = behind - self._base
             self.span = "thinking" if kind == "think_open" else "text"
         return events + self._say(len(self._buffer) - self._hold())
 
