@@ -1,12 +1,12 @@
-"""Where the files are that ship with the engine: grammars/, models/ and bench/.
+"""Find the files that ship with the engine: grammars, models, the bench.
 
-Knows that a wheel and an editable install carry them inside the package, and that a source
-checkout has them at its top.
+Knows where they lie in a wheel and in a checkout. Does not know what is in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,21 +15,33 @@ from engine.errors import InternalError
 Folder = Literal["grammars", "models", "bench"]
 
 
+@cache
+def _root(folder: Folder) -> Path:
+    """Beside this file in a wheel, one level up in a checkout, where editable installs run too."""
+    package = Path(__file__).resolve().parent
+    if (package / folder).is_dir():
+        return package / folder
+    # Above a wheel's package lie other people's packages, and one of them might be called `bench`.
+    if (package.parent / "pyproject.toml").is_file() and (package.parent / folder).is_dir():
+        return package.parent / folder
+    raise InternalError(
+        f"{folder}/ is missing beside {package}: the installation is damaged; install again",
+        folder=folder,
+    )
+
+
 def resource(folder: Folder, *parts: str) -> Path:
     """The path of a shipped file or folder. Raises InternalError where it is missing."""
-    package = Path(__file__).parent
-    for base in (package, package.parent):
-        path = base.joinpath(folder, *parts)
-        if path.exists():
-            return path
-    raise InternalError(
-        f"{'/'.join((folder, *parts))} is missing: the installation is damaged; install again"
-    )
+    path = _root(folder).joinpath(*parts)
+    if not path.exists():
+        name = "/".join((folder, *parts))
+        raise InternalError(f"{name} is missing: the installation is damaged; install again")
+    return path
 
 
 def resource_files(folder: Folder) -> Iterator[Path]:
     """The files directly in a shipped folder."""
-    return (path for path in resource(folder).iterdir() if path.is_file())
+    return (path for path in _root(folder).iterdir() if path.is_file())
 
 
 def read_text(folder: Folder, *parts: str) -> str:

@@ -75,6 +75,14 @@ inline constexpr auto lane_bit = [] {
     return table;
 }();
 
+/// `value` where `bit` is in `bits`, else -infinity. In integers: as a choice between floats, GCC
+/// 12 makes X
+inline float allowed_or_minus_infinity(float value, std::uint32_t bits, std::uint32_t bit) {
+    const std::uint32_t keep = (bits & bit) != 0 ? ~0U : 0U;
+    const std::uint32_t refused = std::bit_cast<std::uint32_t>(minus_infinity) & ~keep;
+    return std::bit_cast<float>((std::bit_cast<std::uint32_t>(value) & keep) | refused);
+}
+
 struct Peak {
     float max = minus_infinity; // of the numbers among the allowed logits
     bool has_nan = false;
@@ -95,7 +103,7 @@ ENGINE_VECTORISED static Peak peak(const float* x, const std::uint32_t* mask, st
             }
         } else {
             for (std::size_t j = 0; j < lanes; ++j) {
-                const float value = (bits & lane_bit[j]) != 0 ? x[j] : minus_infinity;
+                const float value = allowed_or_minus_infinity(x[j], bits, lane_bit[j]);
                 best[j] = value > best[j] ? value : best[j];
                 nan[j] |= value != value ? 1U : 0U;
             }

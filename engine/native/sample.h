@@ -8,6 +8,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -190,24 +191,36 @@ class Sampler {
         cut_top_p(total);
     }
 
-    /// Shortens kept_ to the fewest best whose weights reach top_p of `total`, best first.
-    /// Cost: linear, and log(n) for each one kept.
+    /// Shortens kept_ to the fewest best whose weights reach top_p of `total`. Keeps their order.
+    ///
+    /// Cost: linear. Weights are summed in buckets of equal steps of logit, and only the bucket in
+    /// which the sum is reached is sorted.
     void cut_top_p(double total) {
+        const auto [worst, best] = std::ranges::minmax(kept_, {}, &Candidate::logit);
+        const float max = best.logit;
+        const float range = max - worst.logit;
+        const auto bucket_of = [&](const Candidate& c) {
+            const float place = range > 0.0F ? (max - c.logit) / range : 0.0F;
+            return std::size_t(place * float(buckets_.size() - 1));
+        };
+        buckets_.fill(0.0);
+        for (const Candidate& c : kept_)
+            buckets_[bucket_of(c)] += double(exp_of_nonpositive(c.logit - max));
         const double target = double(parameters_.top_p) * total;
-        const float max = best_kept();
-        // The heap's front is the best; each pop moves it behind the heap, so they pile up there.
-        const auto worse = [](const Candidate& a, const Candidate& b) { return b < a; };
-        std::make_heap(kept_.begin(), kept_.end(), worse);
         double sum = 0;
-        auto end = kept_.end();
-        while (end != kept_.begin()) {
-            std::pop_heap(kept_.begin(), end, worse);
-            --end;
-            sum += double(exp_of_nonpositive(end->logit - max));
-            if (sum >= target) break;
-        }
-        kept_.erase(kept_.begin(), end);
-        std::reverse(kept_.begin(), kept_.end());
+        std::size_t last = 0;
+        while (last + 1 < buckets_.size() && sum + buckets_[last] < target) sum += buckets_[last++];
+
+        edge_.clear();
+        for (const Candidate& c : kept_)
+            if (bucket_of(c) == last) edge_.push_back(c);
+        if (edge_.empty()) return; // rounding left the target beyond everything
+        std::sort(edge_.begin(), edge_.end());
+        std::size_t i = 0;
+        while (i + 1 < edge_.size() &&
+               (sum += double(exp_of_nonpositive(edge_[i].logit - max))) < target)
+            ++i;
+        std::erase_if(kept_, [worst_kept = edge_[i]](const auto& c) { return worst_kept < c; });
     }
 
     void cut_min_p() {
@@ -301,6 +314,8 @@ class Sampler {
     Random random_;
     std::mutex mutex_;
     std::vector<Candidate> kept_;
+    std::vector<Candidate> edge_; // those about which top-p has to decide one by one
+    std::array<double, 1024> buckets_{};
     std::vector<float> weights_;
     std::vector<float> penalised_;
     std::vector<std::uint32_t> counts_; // per token; all zero between calls

@@ -1,0 +1,142 @@
+"""
+The compiled core: token bytes as a trie, logits under a mask, sampling.
+"""
+
+import enum
+from typing import Annotated
+
+import numpy
+from numpy.typing import NDArray
+
+
+class Status(enum.IntEnum):
+    """What became of looking at logits."""
+
+    ok = 0
+
+    nan = 1
+    """An allowed logit is NaN or +infinity."""
+
+    none = 2
+    """No token is allowed, or all that are have -infinity."""
+
+def mask_words(n_vocab: int) -> int:
+    """How many uint32 words a mask has."""
+
+def count_allowed(mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)], n_vocab: int) -> int:
+    """How many tokens below `n_vocab` the mask allows."""
+
+def argmax(logits: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> tuple[int, Status]:
+    """
+    The best allowed token, the lowest of equals; -1 unless the status is `ok`.
+    """
+
+def top_k(logits: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], k: int, mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))]]:
+    """
+    Ids and logits of the k best allowed tokens, best first, lower ids first among equals.
+
+    Tokens with -infinity or NaN are left out; ask `argmax` whether there is NaN.
+    """
+
+def gather(logits: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float32], dict(shape=(None,))]]:
+    """
+    Ids and logits of all allowed tokens in order of ids, without those of -infinity or NaN.
+    """
+
+def log_sum_exp(logits: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> tuple[float, Status]:
+    """
+    log(sum(exp(logit))) over the allowed tokens: exp(logit - it) is a probability.
+    """
+
+class Needle:
+    """
+    Finds one byte string in a stream of pieces. A state is the number of its bytes that the stream's end matches; `len(needle)` means found, for good.
+    """
+
+    def __init__(self, text: bytes) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def text(self) -> bytes: ...
+
+    def advance(self, state: int, data: bytes) -> int:
+        """The state after `data`."""
+
+class TokenTrie:
+    """
+    The vocabulary as a byte trie. Ids with equal bytes share a node; a token without bytes is never found.
+    """
+
+    def __init__(self, data: bytes, offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)]) -> None:
+        """
+        Token i is data[offsets[i]:offsets[i + 1]]; `offsets` is uint64, one more than tokens.
+        """
+
+    @property
+    def n_vocab(self) -> int: ...
+
+    @property
+    def n_nodes(self) -> int: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    @property
+    def build_us(self) -> float:
+        """Microseconds that building took."""
+
+    def ids_of(self, data: bytes) -> Annotated[NDArray[numpy.int32], dict(shape=(None,))]:
+        """Every id whose bytes are exactly `data`, lowest first."""
+
+    def longest_match(self, data: bytes) -> tuple[int, int]:
+        """
+        (id, length) of the longest token that `data` begins with, else (-1, 0).
+        """
+
+    def mask_of_prefix(self, prefix: bytes, mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')]) -> int:
+        """
+        Write into `mask` exactly the tokens that begin with `prefix`; returns how many.
+        """
+
+    def tokens_containing(self, needle: Needle, state: int, mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')]) -> int:
+        """
+        Write into `mask` exactly the tokens that complete `needle` from `state`; returns how many.
+
+        One walk of the whole trie: keep the masks, a needle has len(needle) of them.
+        """
+
+class Sampler:
+    """
+    Chooses tokens as llama.cpp's chain does: penalties, top-k, top-p, min-p, temperature, chance. The same seed gives the same tokens on every machine.
+    """
+
+    def __init__(self, seed: int, *, temperature: float = 0.800000011920929, top_k: int = 40, top_p: float = 0.949999988079071, min_p: float = 0.05000000074505806, repeat: float = 1.0, frequency: float = 0.0, presence: float = 0.0) -> None:
+        """
+        temperature below 0.00001 is greedy; top_k 0, top_p 1, min_p 0 and repeat 1 are off.
+
+        Raises ValueError naming a number that makes no sense.
+        """
+
+    @property
+    def state(self) -> int:
+        """
+        The random stream's state, one 64-bit number: copy it to fork or replay.
+        """
+
+    @state.setter
+    def state(self, arg: int, /) -> None: ...
+
+    def sample(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, recent: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> tuple[int, Status]:
+        """
+        The next token's id, -1 unless the status is `ok`.
+
+        `recent` (int32) are the ids that penalties count, in any order. IndexError for an id that is no token.
+        """
+
+    def chances(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None,), order='C', device='cpu', writable=False)], mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None, recent: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)] | None = None) -> tuple[Annotated[NDArray[numpy.int32], dict(shape=(None,))], Annotated[NDArray[numpy.float64], dict(shape=(None,))], Status]:
+        """
+        What `sample` would choose among: ids and probabilities, best first, and the status.
+
+        Leaves the random stream as it is.
+        """
