@@ -5,9 +5,9 @@ Knows calls and their results. Does not know models, prompts or turns.
 
 from __future__ import annotations
 
-from engine.tools.declare import as_tool, tool, tools_by_name
+from engine.tools.declare import Field, as_tool, tool, tools_by_name
 from engine.tools.load import load_tools
 from engine.tools.run import run_calls
 from engine.tools.tool import Tool
 
-__all__ = ["Tool", "as_tool", "load_tools", "run_calls", "tool", "tools_by_name"]
+__all__ = ["Field", "Tool", "as_tool", "load_tools", "run_calls", "tool", "tools_by_name"]

@@ -39,7 +39,7 @@ from engine.tools.tool import (
     unknown_argument,
 )
 
-__all__ = ["Tool", "as_tool", "tool", "tools_by_name"]
+__all__ = ["Field", "Tool", "as_tool", "tool", "tools_by_name"]
 
 MAX_PROBLEMS = 8
 _SUPPORTED = (
