@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tokenizers
-from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from engine.encoding import (
     Encoding,
@@ -24,6 +23,9 @@ from engine.encoding import (
 from engine.errors import UnsuitableModel, UsageError
 from engine.pretokenizers import PRETOKENIZERS, PreTokenizer
 from engine.vocab import USER_DEFINED, Vocab
+
+if TYPE_CHECKING:
+    import tokenizers
 
 __all__ = [
     "Encoding",
@@ -52,8 +54,6 @@ class LlamaTokenizer(PlainTokenizer):
         self._tokenize = tokenize
         pre = PRETOKENIZERS.get(vocab.pre)
         self._is_recursive = vocab.model == "gpt2" and (pre is None or pre.recursive)
-        if vocab.model == "llama":
-            _check_bytes(vocab)
 
     def parse(self, text: str, *, continues: bool) -> list[int]:
         if self._is_recursive and len(text) > _SAFE_CHARACTERS:
@@ -132,6 +132,9 @@ def _pretokenizer(vocab: Vocab) -> PreTokenizer:
 
 
 def _byte_pair(vocab: Vocab) -> tokenizers.Tokenizer:
+    import tokenizers
+    from tokenizers import Regex, models, normalizers, pre_tokenizers
+
     pre = _pretokenizer(vocab)
     ids = _utf8_only(vocab)
     pairs: dict[tuple[str, str], None] = {}
@@ -161,6 +164,9 @@ def _byte_pair(vocab: Vocab) -> tokenizers.Tokenizer:
 
 def _sentence_piece(vocab: Vocab) -> tokenizers.Tokenizer:
     """SentencePiece's merging, as llama.cpp does it: the best-scoring pair first."""
+    import tokenizers
+    from tokenizers import models, normalizers
+
     _check_bytes(vocab)
     ids = _utf8_only(vocab)
     scores = np.zeros(vocab.n_vocab) if vocab.scores is None else vocab.scores
@@ -188,7 +194,6 @@ def _utf8_only(vocab: Vocab) -> dict[str, int]:
 
 
 def _check_bytes(vocab: Vocab) -> None:
-    """SentencePiece falls back to byte tokens; llama.cpp aborts where one is missing."""
     for byte in range(256):
         if f"<0x{byte:02X}>" not in vocab.ids:
             raise UnsuitableModel(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import special, tokenbytes
-from engine.errors import GGUFError, UnsuitableModel
+from engine.errors import UnsuitableModel
 from engine.pretokenizers import PRETOKENIZERS
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Vocab:
     def from_header(cls, header: Header) -> Vocab:
         """Read the vocabulary of a GGUF file. About 0.2 s for 150,000 tokens.
 
-        Raises GGUFError for damaged metadata, UnsuitableModel for a tokenizer unknown to us.
+        Raises UnsuitableModel for a file without a vocabulary or with a tokenizer unknown to us.
         """
         return _Reader(header).vocab()
 
@@ -158,35 +158,30 @@ class Vocab:
 
 
 class _Reader:
-    """Checks the tokenizer metadata of one header, and makes a Vocab of it."""
+    """Makes a Vocab of a header's tokenizer metadata, whose types `read_header` has checked."""
 
     def __init__(self, header: Header) -> None:
         self.header = header
-        self.metadata: Mapping[str, Any] = header.metadata
         self.model = self.text("tokenizer.ggml.model")
+        if "tokenizer.ggml.tokens" not in header.metadata:
+            raise self.unsuitable("it holds no vocabulary (tokenizer.ggml.tokens)")
         if self.model not in _DEFAULTS:
-            raise UnsuitableModel(
-                f"{header.path}: tokenizer model {self.model!r} is not one we can read "
-                f"({', '.join(_DEFAULTS)}); use a file converted for text generation",
-                path=str(header.path),
-                tokenizer=self.model,
-            )
+            known = ", ".join(_DEFAULTS)
+            raise self.unsuitable(f"its tokenizer {self.model!r} is none that we know ({known})")
         self.pre = "gemma4" if self.model == "gemma4" else self.text("tokenizer.ggml.pre")
+        self.rules = PRETOKENIZERS.get(self.pre) if self.model in _BYTE_PAIR else None
 
     def vocab(self) -> Vocab:
-        texts = self.texts()
+        texts = [text or f"[EMPTY_{index}]" for index, text in enumerate(self.get("tokens", []))]
         ids = dict(zip(texts, range(len(texts)), strict=True))
-        if len(ids) < len(texts):
-            twice = next(text for index, text in enumerate(texts) if ids[text] != index)
-            raise self.damaged("tokens", f"{twice!r} stands there twice; every token must differ")
         fixed = special.correct(self.kinds(len(texts)), ids, self.roles(len(texts)))
-        is_spm = self.model in ("llama", "t5", "bert")
-        pre = PRETOKENIZERS.get(self.pre) if self.model in _BYTE_PAIR else None
-        escaped = is_spm or (pre is not None and not pre.byte_level)
+        escaped = self.model in ("llama", "t5", "bert") or (
+            self.rules is not None and not self.rules.byte_level
+        )
         try:
             tokens = tokenbytes.decode(texts, fixed.kinds, self.model, spaces_escaped=escaped)
         except ValueError as error:
-            raise self.damaged("tokens", f"an escape that is none ({error})") from error
+            raise self.unsuitable(f"a token of its vocabulary can't be read ({error})") from error
         lstrip, rstrip = special.white_space_swallowers(
             fixed.kinds,
             ids,
@@ -194,7 +189,7 @@ class _Reader:
             pre=self.text("tokenizer.ggml.pre"),
             architecture=self.text("general.architecture"),
         )
-        prefix = bool(self.metadata.get("tokenizer.ggml.add_space_prefix", self.model == "llama"))
+        scores = self.get("scores")
         vocab = Vocab(
             tokens=tokens,
             texts=texts,
@@ -207,96 +202,45 @@ class _Reader:
             eom=fixed.roles.get("eom"),
             eog=fixed.eog,
             add_bos=self.add_bos(),
-            add_space_prefix=prefix and self.model == "llama",
+            add_space_prefix=self.model == "llama" and self.get("add_space_prefix", True),
             spaces_escaped=escaped,
-            merges=self.merges(),
-            scores=self.scores(len(texts)),
+            merges=self.get("merges", ()),
+            scores=None if scores is None else scores.astype(np.float32),
             lstrip=lstrip,
             rstrip=rstrip,
         )
         vocab.__dict__["ids"] = ids
         return vocab
 
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.header.metadata.get(f"tokenizer.ggml.{key}", default)
+
     def text(self, key: str) -> str:
-        value = self.metadata.get(key, "")
-        if not isinstance(value, str):
-            raise GGUFError(
-                f"{self.header.path}: {key} must be text, found {type(value).__name__}; "
-                "the file is damaged, fetch it again",
-                path=str(self.header.path),
-                field=key,
-                offset=None,
-            )
-        return value
-
-    def texts(self) -> list[str]:
-        found = self.metadata.get("tokenizer.ggml.tokens")
-        if found is None:
-            raise UnsuitableModel(
-                f"{self.header.path}: no vocabulary (tokenizer.ggml.tokens) in the file; "
-                "use a whole model, not a projector or an adapter",
-                path=str(self.header.path),
-            )
-        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-            raise self.damaged("tokens", "not an array of strings")
-        if not found:
-            raise self.damaged("tokens", "the array is empty")
-        return [text or f"[EMPTY_{index}]" for index, text in enumerate(found)]
-
-    def merges(self) -> Sequence[str]:
-        found = self.metadata.get("tokenizer.ggml.merges", [])
-        if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-            raise self.damaged("merges", "not an array of strings")
-        if not found and self.model in _BYTE_PAIR and self.pre != "kimi-k2":
-            raise self.damaged("merges", "a byte-pair vocabulary needs them")
-        return found
+        return str(self.header.metadata.get(key, ""))
 
     def kinds(self, count: int) -> NDArray[np.uint8]:
-        found = self._numbers("token_type", "i", count)
-        if found is None:
-            return np.full(count, NORMAL, dtype=np.uint8)
-        return np.where((found >= NORMAL) & (found <= BYTE), found, 0).astype(np.uint8)
-
-    def scores(self, count: int) -> NDArray[np.float32] | None:
-        found = self._numbers("scores", "fi", count)
-        return None if found is None else found.astype(np.float32)
-
-    def _numbers(self, key: str, dtypes: str, count: int) -> NDArray[Any] | None:
-        found = self.metadata.get(f"tokenizer.ggml.{key}")
-        if found is None:
-            return None
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in dtypes:
-            raise self.damaged(key, "not an array of 32-bit numbers")
-        if found.dtype.itemsize != np.dtype(np.int32).itemsize:
-            raise self.damaged(key, f"numbers of 32 bits expected, found {found.dtype}")
-        if len(found) < count:
-            raise self.damaged(key, f"{len(found)} entries for {count} tokens")
-        return found[:count]
+        found = self.get("token_type")
+        return np.full(count, NORMAL, np.uint8) if found is None else found.astype(np.uint8)
 
     def roles(self, count: int) -> dict[str, int]:
         """The ids that the file names, or its tokenizer model's defaults, where in range."""
         out = {role: index for role, index in _DEFAULTS[self.model].items() if index < count}
-        if (pre := PRETOKENIZERS.get(self.pre)) and not pre.has_bos:
+        if self.rules is not None and not self.rules.has_bos:
             out.pop("bos", None)
-        for keys in (_ROLE_KEYS, _OLD_ROLE_KEYS):
-            for role, key in keys.items():
-                index = self.metadata.get(f"tokenizer.ggml.{key}")
-                if isinstance(index, (int, np.integer)) and 0 <= index < count:
-                    out[role] = int(index)
+        for role, key in (*_ROLE_KEYS.items(), *_OLD_ROLE_KEYS.items()):
+            index = self.get(key)
+            if index is not None and index < count:
+                out[role] = int(index)
         return out
 
     def add_bos(self) -> bool:
-        pre = PRETOKENIZERS.get(self.pre) if self.model in _BYTE_PAIR else None
-        by_model = pre.add_bos if pre else self.model in ("llama", "bert")
-        return self.pre == "gemma4" or bool(
-            self.metadata.get("tokenizer.ggml.add_bos_token", by_model)
-        )
+        by_model = self.rules.add_bos if self.rules else self.model in ("llama", "bert")
+        return self.pre == "gemma4" or bool(self.get("add_bos_token", by_model))
 
-    def damaged(self, key: str, what: str) -> GGUFError:
-        field = f"tokenizer.ggml.{key}"
-        return GGUFError(
-            f"{self.header.path}: {field}: {what}; the file is damaged, fetch it again",
-            path=str(self.header.path),
-            field=field,
-            offset=None,
+    def unsuitable(self, what: str) -> UnsuitableModel:
+        path = self.header.path
+        return UnsuitableModel(
+            f"{path}: {what}; use a GGUF that was converted for text generation",
+            path=str(path),
+            tokenizer=self.model,
         )
