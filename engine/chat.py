@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from engine.constraint import Grammar, Terminals
+from engine.constraint import Grammar
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
 from engine.errors import Cancelled, EngineError, StorageError, UsageError
@@ -229,7 +229,7 @@ class Chat:
         self,
         limits: Limits,
         stop: StopCondition | None,
-        response: tuple[Grammar, Terminals] | None,
+        response: Grammar | None,
         before: tuple[list[Message], int, int],
     ) -> Iterator[Event]:
         tally = _Tally()
@@ -318,7 +318,7 @@ class Chat:
             yield Prefill(min(done, total), total, reused)
 
     def _turn(
-        self, thinking: bool, response: tuple[Grammar, Terminals] | None, *, first: bool
+        self, thinking: bool, response: Grammar | None, *, first: bool
     ) -> Turn:
         model = self.model
         style = self._dialect.style if self._tools else None
@@ -356,7 +356,7 @@ class Chat:
         loop = generate(self.sequence, turn, sampler, self.model.vocab, limits)
         try:
             reason = yield from _gather(loop, text, thinking)
-            if reason is not None and turn.call_length:
+            if reason is not None and turn.is_in_call:
                 # A call that is cut off is never run: the stream ends where it began.
                 self.sequence.rewind(turn.call_length)
                 yield Notice(f"a tool call was cut off ({reason}) and dropped")
@@ -442,13 +442,12 @@ class Chat:
         chat.messages = messages
         return chat
 
-    def _response(self, form: Any) -> tuple[Grammar, Terminals] | None:
+    def _response(self, form: Any) -> Grammar | None:
         if form is None:
             return None
         grammar = grammar_of(form)
-        terminals = self._dialect.terminals()
-        grammar.constraint(self.model.vocab, terminals)  # a mistake shows before the prefill
-        return grammar, terminals
+        self._dialect.constraint(grammar)  # a mistake shows before the prefill
+        return grammar
 
 
 def grammar_of(form: Any) -> Grammar:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, cast
 from weakref import WeakKeyDictionary
@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import GrammarError, SchemaError
+from engine.tokenizer import HeaderTokenizer
 from engine.vocab import Vocab
 
 Mask = NDArray[np.uint32]
+Encode = Callable[[str], list[int]]
 
 # As `json.dumps` writes: what models were trained on, and it leaves a lost model no endless blanks.
 JSON_STYLE: Final[Mapping[str, Any]] = {
@@ -109,14 +111,23 @@ class Grammar:
     def from_regex(cls, pattern: str, name: str = "pattern") -> Grammar:
         return cls("regex", pattern, name)
 
-    def constraint(self, vocab: Vocab, terminals: Terminals | None = None) -> Constraint:
+    def constraint(
+        self,
+        vocab: Vocab,
+        terminals: Terminals | None = None,
+        encode: Encode | None = None,
+    ) -> Constraint:
         """A fresh matcher over `vocab`.
 
-        The vocabulary is set up once per process and kept (about a second for 150,000 tokens).
-        Raises GrammarError with line and column, SchemaError naming the keyword.
+        Where the grammar leaves no choice, the mask has the one token that `encode` writes first
+        (default: the tokenizer made from the vocabulary). The vocabulary is set up once per
+        process and kept (about a second for 150,000 tokens). Raises GrammarError with line and
+        column, SchemaError naming the keyword.
         """
-        tokenizer = _tokenizer(vocab, terminals or Terminals.of(vocab))
-        return _Matcher(llguidance.LLMatcher(tokenizer, self._text(), log_level=0), self, vocab)
+        terminals = terminals or Terminals.of(vocab)
+        tokenizer = _tokenizer(vocab, terminals, encode)
+        matcher = llguidance.LLMatcher(tokenizer, self._text(), log_level=0)
+        return _Matcher(matcher, self, vocab, terminals.ends)
 
     def _text(self) -> str:
         matcher = llguidance.LLMatcher
@@ -141,7 +152,8 @@ class _Wrapper:
     is_tokenizer_wrapper = True
     bos_token_id = None
 
-    def __init__(self, vocab: Vocab, terminals: Terminals) -> None:
+    def __init__(self, vocab: Vocab, terminals: Terminals, encode: Encode) -> None:
+        self._encode = encode
         self.eos_token_id = min(terminals.ends)
         self.special_token_ids = sorted(terminals.special)
         tokens = list(vocab.tokens)
@@ -150,25 +162,24 @@ class _Wrapper:
         for index in self.special_token_ids:
             tokens[index] = b"\xff" + tokens[index]
         self.tokens = tokens
-        self._bytes = {data[0]: index for index, data in enumerate(vocab.tokens) if len(data) == 1}
 
     def __call__(self, text: str | bytes) -> list[int]:
-        # Only asked for forced tokens, which this backend does not use: any spelling will do.
-        data = text.encode() if isinstance(text, str) else text
-        return [self._bytes[byte] for byte in data if byte in self._bytes]
+        return self._encode(text if isinstance(text, str) else text.decode("utf-8", "replace"))
 
 
 _tokenizers: WeakKeyDictionary[Vocab, dict[Terminals, llguidance.LLTokenizer]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def _tokenizer(vocab: Vocab, terminals: Terminals) -> llguidance.LLTokenizer:
+def _tokenizer(
+    vocab: Vocab, terminals: Terminals, encode: Encode | None
+) -> llguidance.LLTokenizer:
     if not terminals.ends:
         raise GrammarError("this vocabulary has no end-of-generation token to end a grammar with")
     with _lock:
         known = _tokenizers.setdefault(vocab, {})
         if terminals not in known:
-            wrapper: Any = _Wrapper(vocab, terminals)
+            wrapper: Any = _Wrapper(vocab, terminals, encode or HeaderTokenizer(vocab).encode)
             known[terminals] = llguidance.LLTokenizer(
                 wrapper, n_vocab=vocab.n_vocab, eos_token=sorted(terminals.ends)
             )
@@ -176,10 +187,16 @@ def _tokenizer(vocab: Vocab, terminals: Terminals) -> llguidance.LLTokenizer:
 
 
 class _Matcher:
-    def __init__(self, matcher: llguidance.LLMatcher, grammar: Grammar, vocab: Vocab) -> None:
+    """An LLMatcher that takes end tokens itself: it refuses them once nothing else may follow."""
+
+    def __init__(
+        self, matcher: llguidance.LLMatcher, grammar: Grammar, vocab: Vocab, ends: frozenset[int]
+    ) -> None:
         self._matcher = matcher
         self._grammar = grammar
         self._vocab = vocab
+        self._ends = ends
+        self._ended = 0  # end tokens taken
         self._mask = np.zeros((vocab.n_vocab + 31) // 32, dtype=np.uint32)
         self._check()
 
@@ -188,15 +205,22 @@ class _Matcher:
             raise _typed(self._grammar, self._matcher.get_error())
 
     def mask(self) -> Mask:
+        if self._ended:
+            self._mask[:] = 0
+            return self._mask
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         self._check()
         return self._mask
 
     def allows(self, token: int) -> bool:
+        if self._ended or token in self._ends:
+            return not self._ended and self._matcher.is_accepting()
         return self._matcher.validate_tokens([token]) == 1
 
     def advance(self, token: int) -> None:
-        if self._matcher.try_consume_tokens([token]) != 1:
+        if token in self._ends and self.allows(token):
+            self._ended += 1
+        elif self._ended or self._matcher.try_consume_tokens([token]) != 1:
             self._check()
             raise GrammarError(
                 f"{self._grammar.name}: token {token} ({self._vocab.data(token)!r}) is not allowed",
@@ -204,7 +228,9 @@ class _Matcher:
             )
 
     def rewind(self, count: int) -> None:
-        if count and not self._matcher.rollback(count):
+        ended = min(count, self._ended)
+        self._ended -= ended
+        if count > ended and not self._matcher.rollback(count - ended):
             self._check()
 
     @property
@@ -213,7 +239,7 @@ class _Matcher:
 
     @property
     def is_done(self) -> bool:
-        return self._matcher.is_stopped()
+        return bool(self._ended) or self._matcher.is_stopped()
 
     def captures(self) -> list[tuple[str, bytes]]:
         return list(self._matcher.get_captures())

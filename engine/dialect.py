@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from engine.constraint import Grammar, Terminals, lark_json
+from engine.constraint import Constraint, Encode, Grammar, Terminals, lark_json
 from engine.errors import GrammarError, SchemaError
 from engine.messages import JSON, ToolSpec
 from engine.profile import Profile, Style
@@ -52,6 +52,7 @@ class Dialect:
     profile: Profile
     style: Style
     vocab: Vocab
+    encode: Encode | None = None
     _terminals: list[Terminals] = field(default_factory=list, compare=False, repr=False)
 
     def terminals(self) -> Terminals:
@@ -75,6 +76,16 @@ class Dialect:
         text = _Assembly(self, tools, loose).text(source, prefix)
         return Grammar.from_lark(text, self.style.grammar)
 
+    def matcher(
+        self, tools: Sequence[ToolSpec], *, prefix: bytes = b"", loose: bool = False
+    ) -> Constraint:
+        """A fresh matcher for `grammar`."""
+        return self.constraint(self.grammar(tools, prefix=prefix, loose=loose))
+
+    def constraint(self, grammar: Grammar) -> Constraint:
+        """A fresh matcher for any grammar, with this family's ends and markers."""
+        return grammar.constraint(self.vocab, self.terminals(), self.encode)
+
     def set_of(self, tool: str) -> ToolSet:
         """Which set of the grammar a tool belongs to, by its name."""
         builtins = self.profile.builtins
@@ -87,7 +98,7 @@ class Dialect:
         refused = []
         for tool in tools:
             try:
-                self.grammar([tool]).constraint(self.vocab, self.terminals())
+                self.matcher([tool])
             except GrammarError as error:
                 reason = error.message.split(": ", 1)[-1]
                 keyword = error.data.get("keyword")

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.constraint import Constraint, Grammar, Terminals
+from engine.constraint import Constraint, Grammar
 from engine.dialect import Dialect, ParsedCall
 from engine.errors import GrammarError, UsageError
 from engine.events import Event, Notice, ToolCall, ToolCallStart
@@ -72,7 +72,7 @@ class Turn:
     """The state of one message. `choose` picks a token, `feed` takes it.
 
     `constraint` is what masks the next token, None while text is free. `call_length` counts the
-    tokens since the call's opener, 0 outside a call: what a cut-off call is rewound by.
+    open call's tokens from its opener on: what a call that is cut off is rewound by.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Turn:
         tools: Sequence[ToolSpec] = (),
         choice: ToolChoice | None = None,
         constrain: bool = True,
-        response: tuple[Grammar, Terminals] | None = None,
+        response: Grammar | None = None,
         new_id: Callable[[], str] = lambda: "call",
     ) -> None:
         self.result = TurnResult()
@@ -107,18 +107,21 @@ class Turn:
             self._demand_call()
 
     @property
+    def is_in_call(self) -> bool:
+        return self._follower is not None
+
+    @property
     def is_over(self) -> bool:
         return self.result.end is not None
 
     def _constrain_answer(self) -> None:
         if self._response is not None and self._dialect is not None:
-            grammar, terminals = self._response
-            self.constraint = grammar.constraint(self._dialect.vocab, terminals)
+            self.constraint = self._dialect.constraint(self._response)
             self._response = None
 
     def _demand_call(self) -> None:
         """Hold the model to a call from the next token on, once it is done with thinking."""
-        if self._watch.span == "text" and not self.call_length and not self.result.calls:
+        if self._watch.span == "text" and not self.is_in_call:
             matcher = self._matcher(CallStart())
             if self._constrain:
                 self.constraint = matcher
@@ -165,9 +168,9 @@ class Turn:
     def feed(self, token: int) -> list[Event]:
         """Take the chosen token: what it means, as events."""
         events: list[Event] = []
-        if not self.call_length and self._opens(token):
+        if not self.is_in_call and self._opens(token):
             events += self._open()
-        if self.call_length:
+        if self.is_in_call:
             self.call_length += 1
             self._follow(token)
         elif self.constraint is not None:
@@ -176,7 +179,7 @@ class Turn:
         meaning = self._ends.get(token)
         if meaning is not None:
             events += self._end(meaning)
-        elif self._choice.mode == "required" and self._follower is None:
+        elif self._choice.mode == "required" and not self.is_in_call:
             self._demand_call()
         elif self._response is not None and self._watch.span == "text":
             self._constrain_answer()
@@ -215,7 +218,7 @@ class Turn:
     def _end(self, meaning: EndMeaning) -> list[Event]:
         self.result.end = meaning
         events = self._watch.finish()
-        if not self.call_length:
+        if not self.is_in_call:
             return events
         calls = self._read_calls()
         if self.result.broken is not None:
@@ -239,5 +242,5 @@ class Turn:
 
     def cut(self) -> list[Event]:
         """The message is cut off by a limit: say the text that was held back; calls are void."""
-        return [] if self.call_length else self._watch.finish()
+        return [] if self.is_in_call else self._watch.finish()
 
