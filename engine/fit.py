@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from engine.errors import UnsuitableModel
-from engine.gguf import Header
+from engine.gguf import Header, check_complete
 
 N_UBATCH = 512  # llama.cpp's default, which sizes its compute buffer
 
@@ -81,8 +81,10 @@ def _memory_notes(header: Header, n_ctx: int) -> list[str]:
 def check_suitable(header: Header) -> None:
     """Raise UnsuitableModel, with the next step, for a sound file that can't generate text.
 
-    Call it before llama.cpp loads the file: some of these abort the process there.
+    Call it before llama.cpp loads the file: some of these abort the process there. A split model
+    must be whole, and every part sound: else GGUFError.
     """
+    check_complete(header)
     reason = _unsuitable_kind(header) or _unsuitable_vocabulary(header)
     if reason is not None:
         _refuse(header, *reason)
