@@ -41,6 +41,7 @@ CHAINS = [
     Settings(top_k=40),
     Settings(top_p=0.9),
     Settings(top_p=0.1),
+    Settings(top_p=0),
     Settings(top_p=0.999),
     Settings(min_p=0.05),
     Settings(min_p=1.0),
@@ -190,7 +191,7 @@ def test_nothing_is_drawn_where_nothing_is_allowed(chain: Settings) -> None:
     [
         {"temperature": float("nan")},
         {"temperature": float("inf")},
-        {"top_p": 0},
+        {"top_p": -0.1},
         {"top_p": 1.1},
         {"top_p": float("nan")},
         {"min_p": -0.1},

@@ -42,7 +42,7 @@ class Random {
 struct SamplingParameters {
     float temperature = 0.8F; ///< below 0.00001: the best token, no chance involved
     std::int32_t top_k = 40;  ///< keep the k best; 0 or less: all
-    float top_p = 0.95F;      ///< keep the fewest best whose probabilities reach this; 1: all
+    float top_p = 0.95F;      ///< keep the fewest best (one or more) that reach this; 1: all
     float min_p = 0.05F;      ///< keep those at least this fraction as probable as the best; 0: all
     float repeat = 1.0F;      ///< divide a recent token's logit (multiply it where negative)
     float frequency = 0.0F;   ///< subtract this for each time that a token is among the recent ones
@@ -58,7 +58,7 @@ struct SamplingParameters {
             if (!good) throw std::invalid_argument(message);
         };
         require(std::isfinite(temperature), "temperature must be a finite number");
-        require(top_p > 0.0F && top_p <= 1.0F, "top_p must be above 0 and at most 1");
+        require(top_p >= 0.0F && top_p <= 1.0F, "top_p must be between 0 and 1");
         require(min_p >= 0.0F && min_p <= 1.0F, "min_p must be between 0 and 1");
         require(repeat > 0.0F && std::isfinite(repeat), "repeat must be a finite number above 0");
         require(std::isfinite(frequency), "frequency must be a finite number");
