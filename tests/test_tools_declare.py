@@ -97,6 +97,14 @@ POINT = {
         (list[int], {"type": "array", "items": {"type": "integer"}}),
         (set[str], {"type": "array", "items": {"type": "string"}}),
         (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (
+            dict[Literal["a", "b"], int],
+            {
+                "type": "object",
+                "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+                "additionalProperties": False,
+            },
+        ),
         (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
         (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
         (Unit, {"type": "string", "enum": ["celsius", "fahrenheit"]}),

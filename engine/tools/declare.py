@@ -218,19 +218,22 @@ def _allows_none(hint: Any) -> bool:
     return hint in (None, type(None), Any, object)
 
 
-def _rebuilt(hint: Any) -> Any:
-    """The hint with plain strings in `Annotated` as descriptions, in nested places too."""
-    if sys.version_info < (3, 12) and typing.is_typeddict(hint):
-        return _typed_dict(hint)
+def _rebuilt(hint: Any, inside: tuple[Any, ...] = ()) -> Any:
+    """The hint with plain strings in `Annotated` as descriptions, in nested places too.
+
+    `inside` are the typed dicts around it: one that contains itself is left alone there.
+    """
+    if typing.is_typeddict(hint):
+        return hint if hint in inside else _typed_dict(hint, (*inside, hint))
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         notes = [
             Field(description=item) if isinstance(item, str) else item for item in hint.__metadata__
         ]
-        return Annotated[(_rebuilt(hint.__origin__), *notes)]
+        return Annotated[(_rebuilt(hint.__origin__, inside), *notes)]
     if not args or origin is Literal:
         return hint
-    new = tuple(item if isinstance(item, list) else _rebuilt(item) for item in args)
+    new = tuple(item if isinstance(item, list) else _rebuilt(item, inside) for item in args)
     if new == args:
         return hint
     if origin in (Union, types.UnionType):
@@ -238,11 +241,13 @@ def _rebuilt(hint: Any) -> Any:
     return hint.copy_with(new) if hasattr(hint, "copy_with") else origin[new]
 
 
-def _typed_dict(hint: Any) -> Any:
-    """A copy that Pydantic takes: before Python 3.12 it refuses `typing.TypedDict`."""
-    from typing_extensions import TypedDict  # comes with Pydantic
+def _typed_dict(hint: Any, inside: tuple[Any, ...]) -> Any:
+    """A copy with its fields rebuilt, of the kind that Pydantic takes on this Python."""
+    make: Any = typing.TypedDict
+    if sys.version_info < (3, 12):
+        import typing_extensions  # comes with Pydantic, which asks for it
 
-    make: Any = TypedDict
+        make = typing_extensions.TypedDict
     fields = {}
     for key, value in typing.get_type_hints(hint, include_extras=True).items():
         # A mark counts before `__required_keys__`, which can't see marks in string annotations.
@@ -250,7 +255,7 @@ def _typed_dict(hint: Any) -> Any:
         inner = value
         if get_origin(value) in (typing.Required, typing.NotRequired):
             mark, inner = get_origin(value), get_args(value)[0]
-        fields[key] = mark[_rebuilt(inner)]
+        fields[key] = mark[_rebuilt(inner, inside)]
     made = make(hint.__name__, fields)
     made.__doc__, made.__module__ = hint.__doc__, hint.__module__
     return made

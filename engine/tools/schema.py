@@ -126,6 +126,10 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    names = schema.get("propertyNames", {}).get("enum")
+    if names is not None and "properties" not in schema:  # dict[Literal["a", "b"], int]
+        del schema["propertyNames"]
+        schema["properties"] = dict.fromkeys(names, schema.pop("additionalProperties", True))
     if "properties" in schema:
         schema.setdefault("additionalProperties", False)
     if not schema.get("required", True):
