@@ -292,9 +292,7 @@ class Chat:
             )
             ids, origins = encoding.ids, encoding.origins
         else:
-            rendered, encoding = self._prompt.opening(
-                self._with_system(self.messages), self._specs
-            )
+            rendered, encoding = self._prompt.opening(self._with_system(self.messages), self._specs)
             reused = self.sequence.keep_prefix(encoding.ids)
             ids, origins = encoding.ids[reused:], encoding.origins[reused:]
         self.sequence.extend(ids, origins)
@@ -317,9 +315,7 @@ class Chat:
         for done in self.sequence.chunks(cancelled=limits.cancelled):
             yield Prefill(min(done, total), total, reused)
 
-    def _turn(
-        self, thinking: bool, response: Grammar | None, *, first: bool
-    ) -> Turn:
+    def _turn(self, thinking: bool, response: Grammar | None, *, first: bool) -> Turn:
         model = self.model
         style = self._dialect.style if self._tools else None
         watch = Watch(
@@ -373,9 +369,7 @@ class Chat:
             )
         return reason
 
-    def _run_calls(
-        self, turn: Turn, limits: Limits
-    ) -> Generator[Event, None, FinishReason | None]:
+    def _run_calls(self, turn: Turn, limits: Limits) -> Generator[Event, None, FinishReason | None]:
         if turn.result.broken is not None:
             problem = f"the call could not be read: {turn.result.broken}"
             error: JSON = {"error": {"type": "InvalidCall", "message": problem}}

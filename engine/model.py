@@ -68,7 +68,9 @@ class Model:
         """Plain text to ids: nothing in it becomes a control token, and no BOS is added."""
         return self.tokenizer.encode(text)
 
-    def prompt(self, style: str | None = None, variables: Mapping[str, Any] | None = None) -> Prompt:
+    def prompt(
+        self, style: str | None = None, variables: Mapping[str, Any] | None = None
+    ) -> Prompt:
         return Prompt(
             self.template,
             self.tokenizer,

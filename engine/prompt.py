@@ -97,7 +97,7 @@ class Prompt:
         says that the model wrote its end token: then the template's own is left out.
         """
         prepared = self._prepared([*history, *new], tools)
-        split = len(history)
+        split = len(prepared) - len(new)  # the tools' section may have added a message in front
         rendered = self.template.render_suffix(
             prepared[:split],
             prepared[split:],
@@ -190,4 +190,3 @@ def _system_into_user(messages: Sequence[Message]) -> list[Message]:
             rest[index] = replace(message, content=f"{system.text}\n\n{message.text}")
             return rest
     return [Message("user", system.text), *rest]
-

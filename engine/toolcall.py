@@ -159,8 +159,7 @@ class Turn:
 
     def _matcher(self, start: CallStart) -> Constraint:
         assert self._dialect is not None  # tools are only given with a dialect
-        grammar = self._dialect.grammar(self._tools, prefix=start.prefix, loose=not self._constrain)
-        matcher = grammar.constraint(self._dialect.vocab, self._dialect.terminals())
+        matcher = self._dialect.matcher(self._tools, prefix=start.prefix, loose=not self._constrain)
         for token in start.held:
             matcher.advance(token)
         return matcher
@@ -243,4 +242,3 @@ class Turn:
     def cut(self) -> list[Event]:
         """The message is cut off by a limit: say the text that was held back; calls are void."""
         return [] if self.is_in_call else self._watch.finish()
-

@@ -7,7 +7,6 @@ answer; an unknown message is echoed. Waiting answers wait for their `cancelled`
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -59,7 +58,9 @@ def never() -> bool:
 
 
 class FakeChat:
-    def __init__(self, model: FakeModel, system: str | None, tools: list[Any], **settings: Any):
+    def __init__(
+        self, model: FakeModel, system: str | None, tools: list[Any], **settings: Any
+    ) -> None:
         self.model = model
         self.system = system
         self.tools = list(tools)
@@ -82,7 +83,7 @@ class FakeChat:
     ) -> Iterator[Event]:
         self.messages.append(Message(role="user", content=text))
         self.sequence += range(len(text))
-        answer = ANSWERS.get(text.split()[0], _echo) if text.split() else _echo
+        answer = ANSWERS.get(text.split(maxsplit=1)[0], _echo)
         if response_format is not None:
             answer = _formatted
         yield from answer(self, text, max_tokens, response_format, cancelled or never)
@@ -107,13 +108,14 @@ class FakeChat:
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}", path=path) from error
 
-    @classmethod
-    def load(cls, path: Path, model: FakeModel, tools: list[Any]) -> FakeChat:
-        chat = cls(model, None, tools)
-        chat.messages = [
-            Message(role="user", content=text) for text in json.loads(path.read_text())
-        ]
-        return chat
+    def close(self) -> None:
+        pass
+
+
+def load_chat(path: Path, model: FakeModel, tools: list[Any], options: Any) -> FakeChat:
+    chat = FakeChat(model, None, tools)
+    chat.messages = [Message(role="user", content=text) for text in json.loads(path.read_text())]
+    return chat
 
 
 class FakeModel:
@@ -133,7 +135,7 @@ class FakeModel:
         self.close()
 
 
-def load(name: str, *, on_progress: Callable[[float], bool], **options: Any) -> FakeModel:
+def load(name: str | None, *, on_progress: Callable[[float], bool], **options: Any) -> FakeModel:
     if name == "missing.gguf":
         raise ModelNotFound("missing.gguf: no such file", name=name)
     if name == "slow.gguf":
@@ -278,10 +280,10 @@ ANSWERS: dict[str, Callable[..., Iterator[Event]]] = {
 
 def main() -> None:
     import engine
-    from engine.cli import main
+    from engine.cli import chat, main
 
-    engine.load = load  # type: ignore[assignment, unused-ignore, attr-defined]
-    os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+    vars(engine)["load"] = load
+    vars(chat)["load_chat"] = load_chat
     main()
 
 

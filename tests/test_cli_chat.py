@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.cli.commands import COMMANDS
 from tests.terminal import ALT_ENTER, CTRL_C, CTRL_D, ROOT, Terminal
 
 TOOLS = '''
@@ -31,6 +32,9 @@ def today() -> str:
 '''
 
 
+NAMES = ["help", "tools", "system", "set", "stats", "save", "load", "clear", "retry", "quit"]
+
+
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     with Terminal("chat", "x.gguf", home=tmp_path) as opened:
@@ -42,6 +46,7 @@ def chat_lines(text: str, *arguments: str, home: Path) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, str(ROOT / "tests" / "fakes_chat.py"), "chat", "x.gguf", *arguments],
         input=text,
+        check=False,
         capture_output=True,
         text=True,
         timeout=60,
@@ -221,8 +226,9 @@ def test_ending_signals_leave_the_terminal_as_it_was(
 
 
 def test_help_lists_every_command(terminal: Terminal) -> None:
+    assert list(COMMANDS) == NAMES
     terminal.say("/help")
-    for name in "help tools system set stats save load clear retry quit".split():
+    for name in COMMANDS:
         terminal.expect(f"/{name}")
 
 

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from gguf_files import (
     write_vocabulary,
 )
 
+from engine import fit
 from engine.errors import GGUFError, ModelError, ModelNotFound, UnsuitableModel
 from engine.fit import check_suitable, memory
 from engine.gguf import Skipped, check_complete, read_header
@@ -503,3 +505,22 @@ def test_the_memory_estimate_adds_up_and_knows_its_limits(tmp_path):
     assert small.total == small.weights + small.kv + small.compute
     assert large.kv == 16 * memory(found, 256).kv and large.weights == small.weights
     assert small.notes == () and "trained for 64" in large.notes[0]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("n_ctx", [512, 2000])
+def test_the_memory_estimate_is_what_llama_cpp_allocates(n_ctx, smollm2_path):
+    llama = pytest.importorskip("engine.llama")
+    found = memory(read_header(smollm2_path), n_ctx)
+    log = llama.start()
+    llama.LlamaBackend(smollm2_path, llama.LoadOptions(n_ctx=n_ctx, gpu_layers=0)).close()
+    text = " ".join(log.lines)
+    mib = {
+        kind: sum(float(size) for size in re.findall(rf"{kind} buffer size =\s*([\d.]+) MiB", text))
+        for kind in ("KV", "compute", "model")
+    }
+    if not mib["compute"]:
+        pytest.skip("this llama.cpp does not log its buffers")
+    assert fit.N_UBATCH == llama.CHUNK
+    assert found.kv == pytest.approx(mib["KV"] * 2**20, rel=0.01)
+    assert found.compute == pytest.approx(mib["compute"] * 2**20, rel=0.05)

@@ -18,7 +18,9 @@ def backend() -> ScriptedBackend:
 
 def test_append_computes_in_chunks_and_reports_each(backend):
     sequence, seen = Sequence(backend), []
-    sequence.append(range(20), "template", on_progress=lambda done, total: seen.append((done, total)))
+    sequence.append(
+        range(20), "template", on_progress=lambda done, total: seen.append((done, total))
+    )
     assert seen == [(8, 20), (16, 20), (20, 20)]
     assert backend.cells[0] == list(range(20))
     assert sequence.ids == tuple(range(20))
@@ -112,7 +114,9 @@ def test_save_and_load_restore_ids_and_cache(backend):
     assert sequence.ids == (1, 2, 3) and backend.cells[0] == [1, 2, 3]
 
 
-@given(st.lists(st.one_of(st.integers(0, 6), st.lists(st.integers(0, 3), max_size=20)), max_size=30))
+@given(
+    st.lists(st.one_of(st.integers(0, 6), st.lists(st.integers(0, 3), max_size=20)), max_size=30)
+)
 def test_the_cache_always_mirrors_the_computed_tokens(actions):
     backend = ScriptedBackend(10, n_ctx=60, n_batch=7)
     sequence, expected = Sequence(backend), []

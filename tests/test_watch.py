@@ -76,7 +76,9 @@ def test_a_text_opener_is_found_under_every_chunking_and_its_bytes_are_not_said(
 
 
 def test_an_opener_inside_a_longer_word_of_prose_is_not_one():
-    watch, ids = watch_pieces([b"<function", b"ality>", b" is fine"], Marker("call", "<function=", None))
+    watch, ids = watch_pieces(
+        [b"<function", b"ality>", b" is fine"], Marker("call", "<function=", None)
+    )
     assert [watch.begins_call(token) for token in ids] == [None] * 3
     assert text_of([e for t in ids for e in watch.feed(t)]) == "<functionality> is fine"
 

@@ -127,7 +127,7 @@ def write_sentence_piece(
     path: Path, special: Mapping[str, int] | None = None, **changes: Entry
 ) -> Path:
     """A small SentencePiece vocabulary whose words also spell `</s>` and parts of markers."""
-    words = sorted({word.replace(" ", "▁") for word in WORDS if "\x00" not in word})
+    words = sorted({word.replace(" ", "▁") for word in WORDS if word not in ("\x00", "<0x0A>")})
     pieces = {
         piece: None
         for word in [*words, "▁the", "▁tool_call", "im_end", "s>", "</s", "<s", "nk>", "<u"]
