@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import Any, Final
+from typing import Any
 
 from engine.errors import TemplateError
-from engine.messages import ROLES, Message, ToolSpec
+from engine.messages import Call, Message, ToolSpec
+from engine.template.given import (
+    CALL_NAME,
+    MESSAGE_TEXT,
+    Form,
+    forms,
+    json_text,
+    message_dict,
+    missing,
+    objects,
+    tool_dict,
+)
 from engine.template.limits import Limits, Refused
 from engine.template.marked import all_content, content_ranges, origin_of, plain
-from engine.template.sandbox import Program, RaisedByTemplate
+from engine.template.sandbox import Program, RaisedByTemplate, SecurityError
+from engine.template.suffix import NoSuffix, suffix_after
 from engine.template.writing import mark_all
-
-_FIRST_MESSAGE: Final = 2  # origins 0 and 1 are the template and content in general
-_MESSAGE_TEXT, _CALL_NAME = 0, 1  # each message has an origin for either
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +45,6 @@ class Rendered:
     content: tuple[tuple[int, int], ...] = ()
     dropped: tuple[int, ...] = ()
     dropped_calls: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How calls, results and tools are handed over: families differ, and only trying tells."""
-
-    results_as_text: bool = False  # a result that is an object as JSON text
-    arguments_as_text: bool = False
-    no_content_with_calls: bool = False  # None instead of ""
-    no_tools_as_list: bool = False  # [] instead of None: templates made for tool use alone
-
-
-def _forms(messages: Sequence[Message], with_tools: bool) -> Iterator[tuple[_Form, ...]]:
-    """The forms worth trying, the usual one first; a later group only where all before failed."""
-    with_calls = (False, True) if any(message.calls for message in messages) else (False,)
-    with_objects = any(not isinstance(message.content, str) for message in messages)
-    choices = ((False, True) if with_objects else (False,), with_calls, with_calls)
-    for as_list in (False,) if with_tools else (False, True):
-        yield tuple(
-            _Form(results, arguments, none, as_list)
-            for none, arguments, results in product(*reversed(choices))
-        )
 
 
 class ChatTemplate:
@@ -105,20 +90,66 @@ class ChatTemplate:
         `control` is not needed to tell content apart and changes nothing in the result.
         Raises TemplateError when the template refuses the conversation, fails or passes a limit.
         """
+        text = self._render(messages, tools, variables, add_generation_prompt)
+        return _rendered(text, messages)
+
+    def render_suffix(
+        self,
+        history: Sequence[Message],
+        new: Sequence[Message],
+        *,
+        tools: Sequence[ToolSpec] = (),
+        variables: Mapping[str, Any] = {},
+        control: Collection[str] = (),
+        calls: tuple[Call, ...] = (),
+        ends: Collection[str] = (),
+        add_generation_prompt: bool = True,
+    ) -> Rendered:
+        """What to append after an answer whose own tokens are in the stream already.
+
+        `history` is the conversation up to that answer (assistant messages at its end are taken
+        for the answer itself), `calls` what the answer called, `new` the results or the next
+        question. The text begins with the template's end of the answer, such as `<|im_end|>\\n`:
+        the caller takes off the end token that the model wrote. `ends` are the texts of all end
+        tokens; without them what follows a call is taken to be what follows a text.
+        `dropped` counts within `new`. Raises TemplateError where the template doesn't show it.
+        """
+
+        def render(messages: Sequence[Message], with_prompt: bool) -> str:
+            return self._render(messages, tools, variables, with_prompt)
+
+        try:
+            text, start = suffix_after(render, history, new, calls, ends, add_generation_prompt)
+        except NoSuffix as error:
+            raise TemplateError(
+                f"{self.name}: no suffix can be told after the answer: {error}", name=self.name
+            ) from error
+        return _rendered(text, [Message("user", "")] * start + list(new), start)
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        variables: Mapping[str, Any],
+        add_generation_prompt: bool,
+    ) -> str:
+        """The marked text, in the first form that the template takes without losing anything."""
         failures: list[TemplateError] = []
-        for forms in _forms(messages, bool(tools)):
-            best: Rendered | None = None
-            for form in forms:
+        for group in forms(messages, bool(tools)):
+            best: str | None = None
+            for form in group:
                 try:
-                    rendered, is_clean = self._attempt(
+                    text, is_clean = self._attempt(
                         messages, tools, form, variables, add_generation_prompt
                     )
                 except TemplateError as error:
+                    if error.is_final:
+                        raise
                     failures.append(error)
                     continue
                 if is_clean:
-                    return rendered
-                best = best or rendered
+                    return text
+                best = text if best is None else best
             if best is not None:
                 return best
         raise failures[0]
@@ -127,30 +158,25 @@ class ChatTemplate:
         self,
         messages: Sequence[Message],
         tools: Sequence[ToolSpec],
-        form: _Form,
+        form: Form,
         variables: Mapping[str, Any],
         add_generation_prompt: bool,
-    ) -> tuple[Rendered, bool]:
+    ) -> tuple[str, bool]:
         """Render in this form. Also: are all calls and results there, none in Python's notation?"""
         try:
-            given = [_message(message, index, form) for index, message in enumerate(messages)]
-            objects = {id(value) for message in given for value in _objects(message)}
+            given = [message_dict(message, index, form) for index, message in enumerate(messages)]
+            expected = {id(value) for message in given for value in objects(message)}
             scope = self._variables(given, tools, variables, [] if form.no_tools_as_list else None)
             scope["add_generation_prompt"] = add_generation_prompt
             text, budget = self._program.run(scope)
         except Exception as error:
             raise self._failure(error) from error
         origins = set(origin_of(text))
-        rendered = Rendered(
-            plain(text),
-            content_ranges(text),
-            tuple(_missing(messages, origins, _MESSAGE_TEXT)),
-            tuple(_missing(messages, origins, _CALL_NAME)),
+        lost = missing(messages, origins, CALL_NAME) or any(
+            not isinstance(messages[index].content, str)
+            for index in missing(messages, origins, MESSAGE_TEXT)
         )
-        lost = rendered.dropped_calls or any(
-            not isinstance(messages[index].content, str) for index in rendered.dropped
-        )
-        return rendered, not lost and objects.isdisjoint(budget.printed)
+        return text, not lost and expected.isdisjoint(budget.printed)
 
     def _variables(
         self,
@@ -162,16 +188,14 @@ class ChatTemplate:
         """All that the template can read."""
         scope: dict[str, Any] = {
             "messages": messages,
-            "tools": [_tool(tool) for tool in tools] or no_tools,
+            "tools": [tool_dict(tool) for tool in tools] or no_tools,
             "documents": None,
             "bos_token": self.bos,
             "eos_token": self.eos,
         }
         reads = self._program.reads
         if "functions" in reads and "tools" not in reads:  # FireFunction: the tools as JSON text
-            listed = json.dumps(
-                [tool.to_template() for tool in tools], indent=4, ensure_ascii=False
-            )
+            listed = json_text([tool.to_template() for tool in tools], indent=4)
             scope["functions"] = all_content(listed)
         if "datetime" in reads:
             scope["datetime"] = self._now().strftime("%b %d %Y")
@@ -197,61 +221,15 @@ class ChatTemplate:
             name=self.name,
             line=line,
             refused=isinstance(error, RaisedByTemplate),
+            is_final=isinstance(error, Refused | SecurityError | RecursionError | MemoryError),
         )
 
 
-def _origin(index: int, part: int) -> str:
-    return chr(_FIRST_MESSAGE + 2 * index + part)
-
-
-def _message(message: Message, index: int, form: _Form) -> dict[str, Any]:
-    """The dict that templates expect, its strings marked as content of message `index`."""
-    given = message.to_template()
-    out = {name: mark_all(value) for name, value in given.items()}
-    if message.role in ROLES:
-        out["role"] = message.role
-    content = message.text if form.results_as_text else given["content"]
-    out["content"] = mark_all(content, _origin(index, _MESSAGE_TEXT))
-    for call in out.get("tool_calls", ()):
-        call["type"] = plain(call["type"])
-        function = call["function"]
-        function["name"] = all_content(function["name"], _origin(index, _CALL_NAME))
-        if form.arguments_as_text:
-            function["arguments"] = all_content(
-                json.dumps(function["arguments"], ensure_ascii=False)
-            )
-    if message.calls and form.no_content_with_calls and out["content"] == "":
-        out["content"] = None
-    return out
-
-
-def _objects(message: Mapping[str, Any]) -> Iterator[Any]:
-    """What a template should write as JSON."""
-    if message["role"] == "tool":
-        yield message["content"]
-    for call in message.get("tool_calls", ()):
-        yield call["function"]["arguments"]
-
-
-def _tool(tool: ToolSpec) -> dict[str, Any]:
-    given = tool.to_template()
-    return {**given, "function": mark_all(given["function"])}
-
-
-def _missing(messages: Sequence[Message], origins: set[str], part: int) -> Iterator[int]:
-    """Messages whose content (or calls) should have left a trace in the text and have not."""
-    for index, message in enumerate(messages):
-        if part == _MESSAGE_TEXT:
-            expected = _has_text(message.content)
-        else:
-            expected = any(call.name for call in message.calls)
-        if expected and _origin(index, part) not in origins:
-            yield index
-
-
-def _has_text(value: Any) -> bool:
-    if isinstance(value, str):
-        return bool(value.strip())
-    if isinstance(value, Mapping):
-        return any(map(_has_text, (*value, *value.values())))
-    return isinstance(value, list | tuple) and any(map(_has_text, value))
+def _rendered(text: str, messages: Sequence[Message], start: int = 0) -> Rendered:
+    origins = set(origin_of(text))
+    return Rendered(
+        plain(text),
+        content_ranges(text),
+        tuple(index - start for index in missing(messages, origins, MESSAGE_TEXT)),
+        tuple(index - start for index in missing(messages, origins, CALL_NAME)),
+    )

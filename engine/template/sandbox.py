@@ -29,6 +29,8 @@ from engine.template.limits import CURRENT, Budget, Limits, Refused
 from engine.template.marked import call_method, join, tainted
 from engine.template.writing import format_text, text_of
 
+__all__ = ["Program", "RaisedByTemplate", "SecurityError", "raise_exception"]
+
 FILE_NAME: Final = "<chat template>"
 _OWN_LISTS: Final = frozenset({"append", "extend", "insert", "pop", "remove", "reverse", "clear"})
 
