@@ -16,23 +16,25 @@ from engine.cli.commands import COMMANDS, obey
 from engine.cli.console import Console, printable_line
 from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
 from engine.cli.interrupts import Interrupts
-from engine.cli.opening import open_chat, open_model, open_tools
+from engine.cli.opening import load_chat, open_chat, open_model, open_tools
 from engine.cli.options import Options, takes_options
 from engine.cli.prompt import Quit, Reader, open_reader
 from engine.errors import Cancelled, EngineError
 from engine.events import Event, Finish
 
 if TYPE_CHECKING:
-    from engine.chat import Chat, Model
+    from engine.chat import Chat
+    from engine.model import Model
     from engine.tools.tool import Tool
 
 
 @takes_options
 def chat(
-    model: Annotated[
-        str, typer.Argument(help="A GGUF file, or the name of a model; `engine models` lists them.")
-    ],
     options: Options,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A GGUF file, or the name of a model; `engine models` lists them."),
+    ] = None,
 ) -> None:
     """Talk with a model, with Python functions as its tools.
 
@@ -74,6 +76,7 @@ class Session:
         self.is_over = False
         self.last: Finish | None = None
         self.answers = self.generated = self.prefilled = self.prefilled_again = 0
+        self._options = options
         self._interrupts = interrupts
 
     def greet(self, reader: Reader) -> None:
@@ -143,9 +146,12 @@ class Session:
         self.chat.clear(system=text)
 
     def load(self, path: Path) -> None:
-        """Go on with a saved conversation, with the tools of this session."""
+        """Go on with a saved conversation, with the tools and settings of this session."""
         tools = [tool for tool in self.tools if tool.name in self.active]
-        self.chat = type(self.chat).load(path, self.model, tools=tools)
+        loaded = load_chat(path, self.model, tools, self._options)
+        loaded.sampling = self.chat.sampling
+        self.chat.close()
+        self.chat = loaded
 
     def completions(self) -> dict[str, tuple[str, Callable[[], Iterable[str]]]]:
         """The commands as the line editor completes them."""

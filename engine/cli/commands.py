@@ -39,7 +39,7 @@ ALIASES: Final = {"exit": "quit", "bye": "quit", "?": "help"}
 
 def _command(usage: str, help: str, words: Words = lambda _: ()) -> Callable[[Action], Action]:
     def register(action: Action) -> Action:
-        name = usage.split()[0].removeprefix("/")
+        name = usage.split(maxsplit=1)[0].removeprefix("/")
         COMMANDS[name] = Command(usage, help, action, words)
         return action
 
@@ -119,7 +119,7 @@ class Setting:
 
 def _sampling(name: str, kind: type) -> Setting:
     def change(session: Session, value: str) -> None:
-        new = None if value == "none" and name == "seed" else kind(value)
+        new: Any = None if value == "none" and name == "seed" else kind(value)
         session.chat.sampling = dataclasses.replace(session.chat.sampling, **{name: new})
 
     return Setting(lambda session: getattr(session.chat.sampling, name), change)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -35,15 +37,20 @@ class Interrupts:
         self._last = float("-inf")
         self._exit_code: int | None = None
         self._before: dict[int, Any] = {}
+        self._modes: list[Any] | None = None
 
     def __enter__(self) -> Self:
         handlers = {signal.SIGINT: self._on_interrupt} | dict.fromkeys(_END, self._on_end)
+        self._modes = _terminal_modes()
         self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        # A signal may have struck the line editor before it could promise to undo its raw mode.
+        if self._modes is not None and self._modes != _terminal_modes():
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._modes)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -89,3 +96,7 @@ class Interrupts:
             last_resort = threading.Timer(GRACE, os._exit, (code,))
             last_resort.daemon = True
             last_resort.start()
+
+
+def _terminal_modes() -> list[Any] | None:
+    return termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None

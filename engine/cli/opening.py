@@ -15,16 +15,19 @@ from engine.cli.options import Options
 from engine.errors import TemplateError
 
 if TYPE_CHECKING:
-    from engine.chat import Chat, Model
+    from engine.chat import Chat
+    from engine.model import Model
     from engine.tools.tool import Tool
 
 
-def open_model(name: str, options: Options, console: Console, interrupts: Interrupts) -> Model:
+def open_model(
+    name: str | None, options: Options, console: Console, interrupts: Interrupts
+) -> Model:
     """Load the model, with a bar when that takes over a second. Ctrl-C stops it (Cancelled)."""
     import engine
 
     template = None if options.chat_template is None else _read_template(options.chat_template)
-    progress = Progress(console, f"loading {Path(name).name}")
+    progress = Progress(console, f"loading {Path(name).name if name else 'the model'}")
 
     def on_progress(share: float) -> bool:
         progress.update(share)
@@ -58,21 +61,33 @@ def open_tools(options: Options) -> list[Tool]:
     """The tools of every `--tools`. Done before the model loads: a mistake there shows at once."""
     if not options.tools:
         return []
-    from engine.cli.toolfile import load_tools
+    from engine.tools.load import load_tools
 
-    return load_tools(options.tools)
+    return [tool for spec in options.tools for tool in load_tools(spec)]
 
 
 def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
     """A chat with these tools, and the limits and sampling that were asked for."""
     chat = model.chat(
-        system=options.system,
-        tools=tools,
+        options.system,
+        tools,
         tool_choice=options.choice,
         constrain=not options.no_constrain,
         max_steps=options.max_steps,
         style=options.style,
     )
-    if options.sampling:
-        chat.sampling = dataclasses.replace(chat.sampling, **options.sampling)
+    chat.sampling = dataclasses.replace(chat.sampling, **options.sampling)
     return chat
+
+
+def load_chat(path: Path, model: Model, tools: list[Tool], options: Options) -> Chat:
+    """A saved chat with these tools, and the limits that were asked for."""
+    from engine.chat import Chat, ChatOptions
+
+    settings = ChatOptions(
+        tool_choice=options.choice,
+        constrain=not options.no_constrain,
+        max_steps=options.max_steps,
+        style=options.style,
+    )
+    return Chat.load(path, model, tools, settings)

@@ -106,31 +106,35 @@ def _read_prompt(prompt: str | None, console: Console) -> str:
 
 
 def _response_format(json_schema: str | None, grammar: str | None) -> Any:
-    """A schema as a dict, a grammar as Lark text, or None."""
+    """A schema, a Grammar of Lark text, or None."""
     if json_schema is not None and grammar is not None:
         raise UsageError("--json-schema and --grammar exclude each other")
     if json_schema is not None:
         return _read_schema(json_schema)
-    return None if grammar is None else _read(grammar, "--grammar", GrammarError)
+    if grammar is None:
+        return None
+    from engine.constraint import Grammar
+
+    return Grammar.from_lark(_read(grammar, "--grammar"), Path(grammar).name)
 
 
 def _read_schema(source: str) -> Any:
     is_inline = source.lstrip().startswith(("{", "[", "true", "false"))
-    text = source if is_inline else _read(source, "--json-schema", SchemaError)
+    text = source if is_inline else _read(source, "--json-schema")
     where = "--json-schema" if is_inline else source
     try:
         schema = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SchemaError(f"{where}: not JSON: {error}") from error
     if not isinstance(schema, dict | bool):
         raise SchemaError(f"{where}: a schema is an object, found {type(schema).__name__}")
     return schema
 
 
-def _read(path: str, option: str, kind: type[GrammarError]) -> str:
+def _read(path: str, option: str) -> str:
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{option} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise kind(f"{option} {path}: not UTF-8 text") from error
+        raise GrammarError(f"{option} {path}: not UTF-8 text") from error
