@@ -11,7 +11,7 @@ from typing import NoReturn
 from engine.errors import UnsuitableModel
 from engine.gguf import Header, check_complete
 
-N_UBATCH = 512  # llama.cpp's default, which sizes its compute buffer
+N_UBATCH = 256  # tokens computed at once, engine.llama.CHUNK; they size llama.cpp's compute buffer
 
 _EMBEDDING = frozenset(
     {
@@ -51,8 +51,8 @@ class Memory:
 def memory(header: Header, n_ctx: int, *, kv_type: str = "f16", n_ubatch: int = N_UBATCH) -> Memory:
     """What a context of `n_ctx` tokens needs, with flash attention.
 
-    The compute buffer is what llama.cpp allocated for SmolLM2 to the byte: one batch of logits
-    and two of embeddings, or the attention mask where that is larger.
+    The compute buffer is what llama.cpp allocated for SmolLM2 and Gemma 3 to the byte: one batch
+    of logits and two of embeddings, or the attention mask where that is larger.
     """
     logits = 4 * (header.n_vocab + 2 * header.n_embd)
     return Memory(

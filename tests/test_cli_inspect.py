@@ -110,6 +110,7 @@ def test_inspect_shows_every_key_on_demand(engine, home):
         ({"llama__pooling_type": ("u32", 1)}, "embedding"),
         ({"tokenizer__chat_template": ("str", "{% if %}")}, "chat template can't be used"),
         ({"tokenizer__ggml__model": ("str", "no_vocab")}, "no_vocab"),
+        ({"tokenizer__chat_template": None}, "no chat template"),
     ],
 )
 def test_inspect_notes_what_a_file_is_not_good_for(changes, note, engine, home):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -272,7 +273,11 @@ def test_no_accepted_header_kills_llama_cpp(tmp_path):
             continue
         accepted.append(str(path))
     child = subprocess.run(
-        [sys.executable, "-c", CHILD], input="\0".join(accepted), capture_output=True, text=True
+        [sys.executable, "-c", CHILD],
+        input="\0".join(accepted),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     answers = child.stdout.splitlines()
     assert answers[0].startswith("loaded"), child.stderr
@@ -509,18 +514,17 @@ def test_the_memory_estimate_adds_up_and_knows_its_limits(tmp_path):
 
 @pytest.mark.live
 @pytest.mark.parametrize("n_ctx", [512, 2000])
-def test_the_memory_estimate_is_what_llama_cpp_allocates(n_ctx, smollm2_path):
+def test_the_memory_estimate_is_what_llama_cpp_allocates(n_ctx, smollm2_path, monkeypatch):
     llama = pytest.importorskip("engine.llama")
     found = memory(read_header(smollm2_path), n_ctx)
     log = llama.start()
+    monkeypatch.setattr(log, "lines", deque())  # all of them
     llama.LlamaBackend(smollm2_path, llama.LoadOptions(n_ctx=n_ctx, gpu_layers=0)).close()
     text = " ".join(log.lines)
     mib = {
         kind: sum(float(size) for size in re.findall(rf"{kind} buffer size =\s*([\d.]+) MiB", text))
-        for kind in ("KV", "compute", "model")
+        for kind in ("KV", "compute")
     }
-    if not mib["compute"]:
-        pytest.skip("this llama.cpp does not log its buffers")
     assert fit.N_UBATCH == llama.CHUNK
     assert found.kv == pytest.approx(mib["KV"] * 2**20, rel=0.01)
     assert found.compute == pytest.approx(mib["compute"] * 2**20, rel=0.05)

@@ -64,6 +64,7 @@ def inspect(
     notes.extend(problem)
     sha256, problem = _template_hash(header)
     notes.extend(problem)
+    notes.extend(_missing(header, vocab))
     control = _control_tokens(header, vocab, detection)
     if json:
         facts = _facts(header, needed, detection, sha256)
@@ -100,6 +101,19 @@ def _vocabulary(header: Header) -> tuple[Vocab | None, Detection | None, list[st
     except ModelError as error:
         return None, None, [error.message]
     return vocab, detect(vocab, header.chat_template), []
+
+
+def _missing(header: Header, vocab: Vocab | None) -> list[str]:
+    """What a conversation would miss."""
+    notes = []
+    if header.has_weights and header.chat_template is None:
+        notes.append(
+            "no chat template: probably a base model; chat with an instruct model, or give a "
+            "template with --chat-template FILE"
+        )
+    if vocab is not None and not vocab.eog:
+        notes.append("no token ends an answer: only a limit on its length will")
+    return notes
 
 
 def _template_hash(header: Header) -> tuple[str, list[str]]:
