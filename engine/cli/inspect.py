@@ -74,18 +74,24 @@ def inspect(
         print_json(**facts, control_tokens=tokens, notes=notes)
         return
     print_rows(labelled(_labels(header, needed, vocab, detection, sha256)))
-    shown = [t for t in control if all_tokens or t.meaning]
-    if shown:
-        print("\ncontrol tokens")
-        print_rows([(str(t.id), t.text, t.meaning) for t in shown], "  ")
+    hidden = _print_tokens(control, all_tokens)
     if metadata:
         print("\nmetadata")
         print_rows([(k, header.types[k], _brief_text(v)) for k, v in header.metadata.items()], "  ")
-    if len(shown) < len(control):
-        notes.append(
-            f"control tokens without a known meaning, shown with --all: {len(control) - len(shown)}"
-        )
+    if hidden:
+        notes.append(f"control tokens without a known meaning, shown with --all: {hidden}")
     print_notes(notes)
+
+
+def _print_tokens(control: list[ControlToken], all_tokens: bool) -> int:
+    """The control tokens worth a line; answers how many were left out."""
+    from engine.cli.table import print_rows
+
+    shown = [token for token in control if all_tokens or token.meaning]
+    if shown:
+        print("\ncontrol tokens")
+        print_rows([(str(token.id), token.text, token.meaning) for token in shown], "  ")
+    return len(control) - len(shown)
 
 
 def _vocabulary(header: Header) -> tuple[Vocab | None, Detection | None, list[str]]:
