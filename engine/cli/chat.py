@@ -18,7 +18,7 @@ from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
 from engine.cli.interrupts import Interrupts
 from engine.cli.opening import load_chat, open_chat, open_model, open_tools
 from engine.cli.options import Options, takes_options
-from engine.cli.prompt import Quit, Reader, open_reader
+from engine.cli.prompt import Quit, Reader, check_text, open_reader
 from engine.errors import Cancelled, EngineError
 from engine.events import Event, Finish
 
@@ -33,7 +33,9 @@ def chat(
     options: Options,
     model: Annotated[
         str | None,
-        typer.Argument(help="A GGUF file, or the name of a model; `engine models` lists them."),
+        typer.Argument(
+            metavar="MODEL", help="A GGUF file, or the name of a model; `engine models` lists them."
+        ),
     ] = None,
 ) -> None:
     """Talk with a model, with Python functions as its tools.
@@ -105,6 +107,7 @@ class Session:
 
     def say(self, text: str) -> None:
         """Send a message and draw the answer."""
+        check_text(text, "the message")
         self._answer(
             lambda cancelled: self.chat.stream(
                 text, max_tokens=self.max_tokens, cancelled=cancelled

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from engine.cli.console import Console, Progress
 from engine.cli.interrupts import Interrupts
 from engine.cli.options import Options
+from engine.cli.prompt import check_text
 from engine.errors import TemplateError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def open_tools(options: Options) -> list[Tool]:
 
 def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
     """A chat with these tools, and the limits and sampling that were asked for."""
+    if options.system is not None:
+        check_text(options.system, "--system")
     chat = model.chat(
         options.system,
         tools,

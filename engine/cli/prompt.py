@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from engine.cli.console import Console
 from engine.cli.interrupts import Interrupts
+from engine.errors import UsageError
 
 BLOCK: Final = '"""'
 PLACEHOLDER: Final = "Message, /help for commands, Ctrl-D to leave"
@@ -45,7 +46,7 @@ class Lines:
     is_interactive = False
 
     def messages(self) -> Iterator[str]:
-        lines = iter(sys.stdin.readline, "")
+        lines = iter(lambda: read_text(sys.stdin.readline), "")
         for line in lines:
             text = line.removesuffix("\n")
             while is_open_block(text):
@@ -125,6 +126,23 @@ class Editor:
                 event.app.exit(result="")
 
         return keys
+
+
+def read_text(read: Callable[[], str]) -> str:
+    """What `read` gives from stdin. Raises UsageError where that is no UTF-8 text."""
+    try:
+        return check_text(read(), "stdin")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin is not UTF-8 text: {error}") from error
+
+
+def check_text(text: str, where: str) -> str:
+    """The text itself. Raises UsageError for bytes that Python let through as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where} is not UTF-8 text: {error}") from error
+    return text
 
 
 def is_open_block(text: str) -> bool:

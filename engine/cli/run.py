@@ -19,6 +19,7 @@ from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
 from engine.cli.interrupts import Interrupts
 from engine.cli.opening import open_chat, open_model, open_tools
 from engine.cli.options import Options, takes_options
+from engine.cli.prompt import check_text, read_text
 from engine.errors import GrammarError, SchemaError, UsageError
 from engine.events import Event, Finish, FinishReason
 
@@ -28,11 +29,15 @@ EXIT_CODES: Final[dict[FinishReason, int]] = {"step_limit": 6, "context_full": 7
 @takes_options
 def run(
     model: Annotated[
-        str, typer.Argument(help="A GGUF file, or the name of a model; `engine models` lists them.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A GGUF file, or the name of a model; `engine models` lists them."
+        ),
     ],
     options: Options,
     prompt: Annotated[
-        str | None, typer.Argument(help="The message; - or none reads it from stdin.")
+        str | None,
+        typer.Argument(metavar="PROMPT", help="The message; - or none reads it from stdin."),
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option("-n", "--max-tokens", min=1, help="The longest answer, in tokens.")
@@ -92,17 +97,13 @@ def _draw(events: Iterator[Event], drawer: Drawer, console: Console) -> Finish:
 
 
 def _read_prompt(prompt: str | None, console: Console) -> str:
-    if prompt is not None and prompt != "-":
-        return prompt
-    if sys.stdin.isatty():
-        console.note("the prompt, then Ctrl-D:", "dim")
-    try:
-        text = sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the prompt on stdin is not UTF-8 text: {error}") from error
-    if not text.strip():
+    if prompt is None or prompt == "-":
+        if sys.stdin.isatty():
+            console.note("the prompt, then Ctrl-D:", "dim")
+        prompt = read_text(sys.stdin.read).removesuffix("\n")
+    if not prompt.strip():
         raise UsageError("the prompt is empty; give it as an argument or on stdin")
-    return text.removesuffix("\n")
+    return check_text(prompt, "the prompt")
 
 
 def _response_format(json_schema: str | None, grammar: str | None) -> Any:
