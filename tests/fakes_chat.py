@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from engine.errors import Cancelled, ContextFull, ModelNotFound, StorageError, ToolError
@@ -120,6 +121,8 @@ def load_chat(path: Path, model: FakeModel, tools: list[Any], options: Any) -> F
 
 class FakeModel:
     name = "fake 1B Q4_0"
+    path = Path("fake.gguf")
+    profile = SimpleNamespace(title="Fake")
     n_ctx = 4096
 
     def chat(self, system: str | None = None, tools: Any = (), **settings: Any) -> FakeChat:

@@ -93,6 +93,22 @@ def test_a_message_keeps_its_lines(terminal: Terminal, typed: str, message: str)
     terminal.expect(f"You said: {message}")
 
 
+def test_what_is_typed_while_an_answer_runs_is_the_next_message(terminal: Terminal) -> None:
+    terminal.say("wait")
+    terminal.expect("5 ")
+    terminal.type("hello\r")
+    terminal.expect("hello")
+    terminal.signal(signal.SIGINT)  # a typed Ctrl-C would discard what was typed ahead
+    terminal.expect("(stopped)")
+    terminal.expect("You said: hello")
+
+
+def test_a_call_shows_while_it_is_written(terminal: Terminal) -> None:
+    terminal.say("tool")
+    terminal.expect('* {"name": "get_weather"')
+    terminal.expect("* get_weather(city=")
+
+
 def test_calls_and_results_show_in_order(terminal: Terminal) -> None:
     terminal.say("tool")
     terminal.expect("Let me look.\r\n")

@@ -86,7 +86,11 @@ class Session:
         if not reader.is_interactive:
             return
         model = self.model
-        self.console.note(f"{printable_line(model.name)} | {model.n_ctx} tokens of context", "dim")
+        title = model.path.name if model.path is not None else model.name
+        self.console.note(
+            f"{printable_line(title)} | {model.profile.title} | {model.n_ctx} tokens of context",
+            "dim",
+        )
         for name in sorted(self.active):
             self.console.note(f"tool: {name}", "dim")
 

@@ -65,7 +65,7 @@ def _help(session: Session, argument: str) -> None:
     for command in COMMANDS.values():
         session.console.note(f"  {command.usage:<{width}}  {command.help}")
     for keys, meaning in (
-        ("Enter", "Send. Alt-Enter or Ctrl-J begins a new line."),
+        ("Enter", "Send. Alt-Enter begins a new line."),
         ('"""', "Begins and ends a message of several lines."),
         ("Ctrl-C", "Stop the answer; twice within a second, leave."),
         ("Ctrl-D", "Leave."),

@@ -48,6 +48,11 @@ def clip(text: str, width: int) -> str:
     return text
 
 
+def clip_start(text: str, width: int) -> str:
+    """The end of a one-line `text` that fits `width` columns."""
+    return clip(text[::-1], width)[::-1]
+
+
 def display_width(text: str) -> int:
     """Terminal columns, wide characters counted as two."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)

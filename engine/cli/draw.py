@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from engine.cli.console import Console, printable_line
+from engine.cli.console import Console, clip_start, printable_line
 from engine.cli.jsonl import event_record, write_record
 from engine.events import (
     Control,
@@ -70,6 +70,7 @@ class ScreenDrawer:
         self.verbose = verbose
         self._kind: type[Event] | None = None
         self._has_text = False
+        self._growing = ""
         self._prefill_since: float | None = None
         self._calls: dict[str, str] = {}
 
@@ -141,12 +142,16 @@ class ScreenDrawer:
         self._console.note(line, "red" if result.is_error else "dim")
 
     def _draw_wire(self, event: Control | ToolCallDelta) -> None:
-        if not self.verbose:
-            return
-        if isinstance(event, Control):
+        """What the model writes on the wire: whole with --verbose, else a call while it grows."""
+        if isinstance(event, ToolCallDelta):
+            self._growing = self._growing if self._kind is ToolCallDelta else ""
+            self._growing += event.text
+            if self.verbose:
+                self._console.aside(event.text)
+            else:
+                self._console.transient(f"* {clip_start(printable_line(self._growing), 60)}")
+        elif self.verbose:
             self._console.note(f"[{printable_line(event.name)}: {event.meaning}]", "dim")
-        else:
-            self._console.aside(event.text)
 
     def _draw_finish(self, finish: Finish) -> None:
         self._calls.clear()

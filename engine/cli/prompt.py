@@ -110,7 +110,7 @@ class Editor:
                 buffer.validate_and_handle()
 
         @keys.add("escape", "enter")
-        @keys.add("c-j")
+        @keys.add("escape", "c-j")  # the same, typed ahead: the terminal made \n of Enter then
         def _newline(event: Any) -> None:
             event.current_buffer.insert_text("\n")
 
