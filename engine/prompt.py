@@ -97,6 +97,7 @@ class Prompt:
         says that the model wrote its end token: then the template's own is left out.
         """
         prepared = self._prepared([*history, *new], tools)
+        ends = self.profile.end_meanings(self.vocab)
         split = len(prepared) - len(new)  # the tools' section may have added a message in front
         rendered = self.template.render_suffix(
             prepared[:split],
@@ -105,9 +106,9 @@ class Prompt:
             variables=self._variables(tools),
             control=self._control,
             calls=calls,
+            ends=[self.vocab.texts[token] for token in ends],
         )
         encoding = self._encode(rendered, add_bos=False)
-        ends = self.profile.end_meanings(self.vocab)
         if ended and encoding.ids and encoding.ids[0] in ends:
             encoding = replace(
                 encoding,
