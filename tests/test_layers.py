@@ -30,6 +30,7 @@ OWNERS = {
     "jinja2": "template/sandbox",
     "tokenizers": "tokenizer",
     "pydantic": "tools/declare",
+    "typing_extensions": "tools/declare",
     "huggingface_hub": "hub",
     "prompt_toolkit": "cli/prompt",
 }
