@@ -9,9 +9,9 @@ them. Does not know templates, how a tokenizer works, or llama.cpp.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -184,26 +184,35 @@ def spans(text: str, ids: Sequence[int], vocab: Vocab) -> list[tuple[int, int]]:
     if vocab.spaces_escaped:
         text = text.replace("▁", " ")  # in such vocabularies the two are one
     data = text.encode("utf-8", "replace")
-    ends = []
-    at = 0
-    for index in ids:
-        piece = vocab.tokens[index]
-        if not data.startswith(piece, at):
-            piece = piece.removeprefix(b" ") if vocab.add_space_prefix else piece
-            if not data.startswith(piece, at):
-                return [(0, len(text))] * len(ids)
-        at += len(piece)
-        ends.append(at)
-    if at != len(data):
-        return [(0, len(text))] * len(ids)
+    pieces = [vocab.tokens[index] for index in ids]
+    if b"".join(pieces) != data:
+        without_spaces = _without_added_spaces(pieces, data) if vocab.add_space_prefix else None
+        if without_spaces is None:
+            return [(0, len(text))] * len(ids)
+        pieces = without_spaces
+    ends = list(accumulate(map(len, pieces)))
     starts = [0, *ends[:-1]]
     if len(data) == len(text):
         return list(zip(starts, ends, strict=True))
-    leads = (np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80
-    before = np.concatenate(([0], np.cumsum(leads)))  # characters begun before each byte
-    lead = np.append(leads, True)
-    first = [int(before[a]) if lead[a] else int(before[a]) - 1 for a in starts]
-    return [(a, max(a, int(before[b]))) for a, b in zip(first, ends, strict=True)]
+    begun = [0]  # how many characters have begun before each byte
+    begun += accumulate((byte & 0xC0) != 0x80 for byte in data)
+    return [
+        (begun[a + 1] - 1 if a < b else begun[b], begun[b])
+        for a, b in zip(starts, ends, strict=True)
+    ]
+
+
+def _without_added_spaces(pieces: Iterable[bytes], data: bytes) -> list[bytes] | None:
+    """The pieces, less the spaces that SentencePiece put before words. None: they don't fit."""
+    out = []
+    at = 0
+    for piece in pieces:
+        kept = piece if data.startswith(piece, at) else piece.removeprefix(b" ")
+        if not data.startswith(kept, at):
+            return None
+        out.append(kept)
+        at += len(kept)
+    return out if at == len(data) else None
 
 
 def encode_rendered(

@@ -5,6 +5,7 @@ The truth is llama.cpp: its own expected ids (`.inp`/`.out`), and `llama_tokeniz
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from engine.template import ChatTemplate, Rendered
 from engine.tokenizer import HeaderTokenizer, LlamaTokenizer
 from engine.vocab import CONTROL, NORMAL, USER_DEFINED, Vocab
 
+FULL = os.environ.get("ENGINE_TESTS") == "full"
 SEPARATOR = "\n__ggml_vocab_test__\n"
 PLAIN = [
     Message("system", "Be brief. 짧게."),
@@ -116,7 +118,7 @@ def test_every_pre_tokenizer_splits_as_llama_cpp_does(
 ):
     pair = open_pair(write_byte_pair(tmp_path_factory.mktemp("pre") / f"{pre}.gguf", pre))
     rng = random.Random(f"{pre} 3")
-    for _ in range(150):
+    for _ in range(5000 if FULL else 150):
         text = some_text(rng)
         assert pair.by_header.encode(text) == pair.by_llama.encode(text), ascii(text)
 
@@ -256,7 +258,8 @@ def render(text: str, *content: str) -> Rendered:
 def test_benign_prompts_of_all_templates_are_llama_cpp_s_whole_string(name: str, shared_data: Path):
     pair = vocabulary(name, shared_data)
     seen, marks = 0, 0
-    for path in sorted((shared_data / "templates").glob("*.jinja")):
+    step = 1 if FULL or name in ("llama-3.1", "llama-spm", "qwen2") else 5
+    for path in sorted((shared_data / "templates").glob("*.jinja"))[::step]:
         source = path.read_text()
         control = pair.vocab.control_texts(source)
         for rendered in renderings(path.name, source, pair.vocab):
@@ -264,8 +267,8 @@ def test_benign_prompts_of_all_templates_are_llama_cpp_s_whole_string(name: str,
             assert encode_rendered(rendered, pair.by_llama, control, add_bos=False).ids == whole
             seen += 1
             marks += sum(index in control.values() for index in set(whole))
-    assert seen >= 100
-    assert marks >= 50
+    assert seen >= 100 / step
+    assert marks >= 50 / step
 
 
 RENDERED: dict[tuple[str, str, str], list[Rendered]] = {}

@@ -51,7 +51,10 @@ class Pair:
     path: Path
     header: Header
     vocab: Vocab
-    llama: LlamaVocab
+
+    @functools.cached_property
+    def llama(self) -> LlamaVocab:
+        return LlamaVocab(self.path)
 
     @functools.cached_property
     def by_llama(self) -> LlamaTokenizer:
@@ -65,7 +68,7 @@ class Pair:
 @functools.cache
 def open_pair(path: Path) -> Pair:
     header = read_header(path)
-    return Pair(path, header, Vocab.from_header(header), LlamaVocab(path))
+    return Pair(path, header, Vocab.from_header(header))
 
 
 def some_text(rng: random.Random, words: Sequence[str] = (*WORDS, *CONTROL_LIKE)) -> str:
