@@ -21,14 +21,25 @@ from typing import Self
 
 ROOT = Path(__file__).parents[1]
 ESCAPE = re.compile(rb"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>78])")
-PATIENCE = 30.0
+PATIENCE = 120.0  # machines are slow where several work at once
 CTRL_C, CTRL_D, ALT_ENTER = "\x03", "\x04", "\x1b\r"
 
 
-class Terminal:
-    """`python tests/fakes_chat.py ARGUMENTS` with a terminal for stdin, stdout and stderr."""
+FAKE = (str(ROOT / "tests" / "fakes_chat.py"),)
+REAL = ("-m", "engine")
 
-    def __init__(self, *arguments: str, home: Path, columns: int = 80, **variables: str) -> None:
+
+class Terminal:
+    """`engine ARGUMENTS` with a terminal for stdin, stdout and stderr; by default on the fake."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        home: Path,
+        program: tuple[str, ...] = FAKE,
+        columns: int = 80,
+        **variables: str,
+    ) -> None:
         self._master, slave = pty.openpty()
         self.resize(columns)
         self.modes = termios.tcgetattr(slave)
@@ -42,7 +53,7 @@ class Terminal:
         environment.pop("NO_COLOR", None)
         self._slave = slave
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "fakes_chat.py"), *arguments],
+            [sys.executable, *program, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
