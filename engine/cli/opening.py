@@ -27,7 +27,7 @@ def open_model(
     """Load the model, with a bar when that takes over a second. Ctrl-C stops it (Cancelled)."""
     import engine
 
-    template = None if options.chat_template is None else _read_template(options.chat_template)
+    template = None if options.chat_template is None else read_template(options.chat_template)
     progress = Progress(console, f"loading {Path(name).name if name else 'the model'}")
 
     def on_progress(share: float) -> bool:
@@ -50,7 +50,7 @@ def open_model(
         progress.close()
 
 
-def _read_template(path: str) -> str:
+def read_template(path: str) -> str:
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
