@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,15 +64,12 @@ class FakeChat:
     ) -> None:
         self.model = model
         self.system = system
-        self.tools = list(tools)
+        self.tools: tuple[Any, ...] = ()
         self.settings = settings
         self.sampling = Sampling()
         self.messages: list[Message] = []
         self.sequence: list[int] = []
-        choice = settings.get("tool_choice", "auto")
-        for name in choice if isinstance(choice, list) else []:
-            if name not in [tool.name for tool in self.tools]:
-                raise ToolError(f"unknown tool {name!r} in the tool choice", tool=name)
+        self.set_tools(tools)
 
     def stream(
         self,
@@ -100,8 +97,12 @@ class FakeChat:
         self.messages, self.sequence = [], []
         self.system = self.system if system is None else system
 
-    def set_tools(self, tools: list[Any]) -> None:
-        self.tools = list(tools)
+    def set_tools(self, tools: Sequence[Any]) -> None:
+        self.tools = tuple(tools)
+        choice = self.settings.get("tool_choice", "auto")
+        for name in choice if isinstance(choice, list) else []:
+            if name not in [tool.name for tool in self.tools]:
+                raise ToolError(f"unknown tool {name!r} in the tool choice", tool=name)
 
     def save(self, path: Path) -> None:
         try:

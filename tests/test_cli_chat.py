@@ -207,6 +207,14 @@ def test_two_ctrl_c_at_the_prompt_leave_with_130(terminal: Terminal) -> None:
     assert terminal.wait() == 130
 
 
+def test_one_ctrl_c_at_an_empty_prompt_says_how_to_leave(terminal: Terminal) -> None:
+    terminal.expect(">>> ")
+    terminal.type(CTRL_C)
+    terminal.expect("(Ctrl-C again or Ctrl-D to leave)")
+    terminal.say(CTRL_D)
+    assert terminal.wait() == 0
+
+
 def test_one_ctrl_c_at_the_prompt_clears_the_line(terminal: Terminal) -> None:
     terminal.expect(">>> ")
     terminal.type("half a mess" + CTRL_C + "hello\r")
@@ -314,6 +322,18 @@ def test_tools_are_listed_and_switched(tmp_path: Path) -> None:
         terminal.expect("* today: Today's date.")
         terminal.say("/tools off nothing")
         terminal.expect("! unknown tool 'nothing'; there are: add, today")
+
+
+def test_switching_off_a_tool_that_the_choice_needs_is_refused_and_undone(tmp_path: Path) -> None:
+    path = tmp_path / "my_tools.py"
+    path.write_text(TOOLS)
+    flags = ["--tools", str(path), "--tool-choice", "add"]
+    with Terminal("chat", "x.gguf", *flags, home=tmp_path) as terminal:
+        terminal.say("/tools off add")
+        terminal.expect("! unknown tool 'add' in the tool choice")
+        terminal.say("/tools")
+        terminal.expect("* add: Add two numbers.")
+        terminal.expect("* today: Today's date.")
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,14 @@ def test_tools_load_before_the_model_does(folder: Path) -> None:
     assert done.returncode == 6
 
 
+def test_what_a_tool_file_prints_stays_out_of_the_answer(folder: Path) -> None:
+    (folder / "loud.py").write_text("print('loud')\n" + FINE)
+    flags = ["--tools", "loud.py", "--json", "-n", "1", "-c", "1024"]
+    done = engine("run", "sound.gguf", "the sea", *flags, folder=folder)
+    assert all(json.loads(line) for line in done.stdout.splitlines())
+    assert done.stderr == "loud\n"
+
+
 def test_the_context_filling_up_while_the_model_writes_is_an_ending_with_its_code(
     folder: Path,
 ) -> None:

@@ -7,6 +7,7 @@ or how answers are made (engine.chat).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,8 @@ def chat(
     Reads messages from stdin, one per line, where that is no terminal.
     """
     console = Console()
-    with Interrupts() as interrupts:
+    # What a tool prints is not the model's text: it goes to stderr.
+    with redirect_stdout(console.err), Interrupts() as interrupts:
         tools = open_tools(options)
         with open_model(model, options, console, interrupts) as opened:
             session = Session(opened, tools, options, console, interrupts)
@@ -145,7 +147,12 @@ class Session:
 
     def use_tools(self, names: set[str]) -> None:
         """Let the model call these tools and no others."""
-        self.chat.set_tools([tool for tool in self.tools if tool.name in names])
+        before = self.chat.tools
+        try:
+            self.chat.set_tools([tool for tool in self.tools if tool.name in names])
+        except EngineError:  # the tool choice names one that would be gone
+            self.chat.set_tools(before)
+            raise
         self.active = names
 
     def use_system(self, text: str) -> None:

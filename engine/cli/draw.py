@@ -145,7 +145,7 @@ class ScreenDrawer:
         """What the model writes on the wire: whole with --verbose, else a call while it grows."""
         if isinstance(event, ToolCallDelta):
             self._growing = self._growing if self._kind is ToolCallDelta else ""
-            self._growing += event.text
+            self._growing = (self._growing + event.text)[-80:]
             if self.verbose:
                 self._console.aside(event.text)
             else:

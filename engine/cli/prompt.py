@@ -17,6 +17,7 @@ from engine.errors import UsageError
 
 BLOCK: Final = '"""'
 PLACEHOLDER: Final = "Message, /help for commands, Ctrl-D to leave"
+HINT: Final = "(Ctrl-C again or Ctrl-D to leave)"
 # command: (help, the words that may follow it)
 Commands = Mapping[str, tuple[str, Callable[[], Iterable[str]]]]
 
@@ -93,7 +94,9 @@ class Editor:
                 text = self._session.prompt()
             except EOFError:
                 return
-            if text.strip():
+            if text == HINT:
+                self._console.note(HINT, "dim")
+            elif text.strip():
                 yield without_quotes(text)
 
     def _keys(self) -> Any:
@@ -122,8 +125,7 @@ class Editor:
             elif event.current_buffer.text:
                 event.current_buffer.reset()
             else:
-                event.app.output.write("\r\n")
-                event.app.exit(result="")
+                event.app.exit(result=HINT)
 
         return keys
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -63,7 +64,8 @@ def run(
         raise UsageError("--tokens needs --json: tokens are shown as JSON lines")
     console = Console()
     response_format = _response_format(json_schema, grammar)
-    with Interrupts() as interrupts:
+    # What a tool prints is not the model's text: it goes to stderr.
+    with redirect_stdout(console.err), Interrupts() as interrupts:
         tools = open_tools(options)
         text = _read_prompt(prompt, console)
         with open_model(model, options, console, interrupts) as opened, interrupts.working():
