@@ -56,7 +56,13 @@ class LlamaTokenizer(PlainTokenizer):
         if self._is_recursive and len(text) > _SAFE_CHARACTERS:
             return self._for_long_texts.parse(text, continues=continues)
         if not (continues and self.vocab.add_space_prefix):
-            return self._tokenize(text.encode(), False)
+            ids = self._tokenize(text.encode(), False)
+            if ids and min(ids) < 0:  # RWKV's way to say that there is no token
+                raise UnsuitableModel(
+                    f"this model's vocabulary has no tokens for a part of {text[:40]!r}; "
+                    "use one that covers all bytes"
+                )
+            return ids
         # llama.cpp puts a space before every text it is given. A character that merges with
         # nothing keeps that space away from ours.
         ids = self._tokenize((self._wall + text).encode(), False)

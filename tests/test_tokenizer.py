@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf_files import Entry
+from gguf_files import Entry, write_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabularies import (
@@ -239,6 +239,23 @@ def test_a_control_token_of_one_character_in_content_is_refused(tmp_path: Path):
     assert pair.by_header.encode("a⏎b").count(index) == 1
     with pytest.raises(UnsuitableModel, match="only write as control token"):
         pair.by_header.encode("a⏎b", forbidden=[index])
+
+
+def test_a_trie_that_holds_control_tokens_is_kept_from_them(tmp_path: Path):
+    words = ["<s>", "\\n", "<", "s", ">", "s>", "a"]
+    pair = open_pair(
+        write_vocabulary(
+            tmp_path / "rwkv.gguf",
+            tokenizer__ggml__model=("str", "rwkv"),
+            tokenizer__ggml__tokens=("arr[str]", words),
+            tokenizer__ggml__token_type=("arr[i32]", [CONTROL, *[NORMAL] * 6]),
+            tokenizer__ggml__scores=("arr[f32]", [0.0] * len(words)),
+        )
+    )
+    assert pair.llama.tokenize(b"a<s>", False) == [6, 0]
+    assert pair.by_llama.encode("a<s>") == [6, 2, 5]
+    with pytest.raises(UnsuitableModel, match="no tokens for a part of 'b'"):
+        pair.by_llama.encode("b")
 
 
 # Prompts.
