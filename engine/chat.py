@@ -335,6 +335,7 @@ class Chat:
             choice=choice,
             constrain=self._constrains,
             response=response,
+            decide=first and response is None,
             new_id=self._new_id,
         )
 

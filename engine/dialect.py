@@ -65,22 +65,34 @@ class Dialect:
         return self._terminals[0]
 
     def grammar(
-        self, tools: Sequence[ToolSpec], *, prefix: bytes = b"", loose: bool = False
+        self,
+        tools: Sequence[ToolSpec],
+        *,
+        prefix: bytes = b"",
+        loose: bool = False,
+        or_answer: bool = False,
     ) -> Grammar:
         """The grammar of a message's calls, from the trigger to the message's end.
 
         `prefix` is text that the token with the trigger's first byte brings along. `loose` allows
-        any name and any JSON object: for following a model that is not constrained.
+        any name and any JSON object: for following a model that is not constrained. `or_answer`
+        allows the style's `answer` word instead, at which the grammar is complete.
         """
         source = read_text("grammars", "tools", self.style.grammar)
-        text = _Assembly(self, tools, loose).text(source, prefix)
+        answer = self.style.answer if or_answer else ""
+        text = _Assembly(self, tools, loose).text(source, prefix, answer)
         return Grammar.from_lark(text, self.style.grammar)
 
     def matcher(
-        self, tools: Sequence[ToolSpec], *, prefix: bytes = b"", loose: bool = False
+        self,
+        tools: Sequence[ToolSpec],
+        *,
+        prefix: bytes = b"",
+        loose: bool = False,
+        or_answer: bool = False,
     ) -> Constraint:
         """A fresh matcher for `grammar`."""
-        return self.constraint(self.grammar(tools, prefix=prefix, loose=loose))
+        return self.constraint(self.grammar(tools, prefix=prefix, loose=loose, or_answer=or_answer))
 
     def constraint(self, grammar: Grammar) -> Constraint:
         """A fresh matcher for any grammar, with this family's ends and markers."""
@@ -158,7 +170,7 @@ class _Assembly:
         # A loose grammar has one copy for all functions: it allows any name.
         return found[:1] if self.loose and which == "function" else found
 
-    def text(self, source: str, prefix: bytes) -> str:
+    def text(self, source: str, prefix: bytes, answer: str) -> str:
         plain = []
         for name, attributes, body in _RULE.findall(source):
             if name.endswith("@"):
@@ -166,9 +178,10 @@ class _Assembly:
             else:
                 plain.append((name, attributes, body))
         lines = [f"{name}{attrs}: {self.alternatives(body)}" for name, attrs, body in plain]
-        if prefix:
+        if prefix or answer:
             lines[0] = lines[0].replace("start:", "calls:", 1)
-            lines.insert(0, f"start: {_literal(prefix.decode('utf-8', 'replace'))} calls")
+            start = f"start: {_literal(prefix.decode('utf-8', 'replace'))} calls"
+            lines.insert(0, start + (f" | {_literal(answer)}" if answer else ""))
         return "\n".join([*lines, *self.copies.values()]) + "\n"
 
     def alternatives(self, body: str) -> str:

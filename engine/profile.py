@@ -37,13 +37,18 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """One way in which a family writes calls."""
+    """One way in which a family writes calls.
+
+    `prompt` tells the model of its tools where the template doesn't; `answer` is what a message
+    begins with that is no call, for models that would never begin a call by themselves.
+    """
 
     name: str
     grammar: str
     triggers: tuple[Trigger, ...]
     prompt: str = ""
     prompt_always: bool = False
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ _KEYS: Final = {
     "result": {"role", "form", "wrap", "text_key"},
     "builtins": {"variable", "tools", "code"},
     "template": {"source"},
-    "style": {"grammar", "triggers", "prompt", "prompt_always"},
+    "style": {"grammar", "triggers", "prompt", "prompt_always", "answer"},
 }
 
 
@@ -232,7 +237,12 @@ class _Reader:
             triggers.append(Trigger(kind, text))
         prompt = str(table.get("prompt", "")).strip("\n")
         return Style(
-            name, table["grammar"], tuple(triggers), prompt, bool(table.get("prompt_always"))
+            name,
+            table["grammar"],
+            tuple(triggers),
+            prompt,
+            bool(table.get("prompt_always")),
+            str(table.get("answer", "")),
         )
 
 

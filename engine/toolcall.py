@@ -71,7 +71,8 @@ class TurnResult:
 class Turn:
     """The state of one message. `choose` picks a token, `feed` takes it.
 
-    `constraint` is what masks the next token, None while text is free. `call_length` counts the
+    `decide` has the model choose between a call and an answer with its first word, for styles that
+    have one. `constraint` is what masks the next token, None while text is free. `call_length` counts the
     open call's tokens from its opener on: what a call that is cut off is rewound by.
     """
 
@@ -85,6 +86,7 @@ class Turn:
         choice: ToolChoice | None = None,
         constrain: bool = True,
         response: Grammar | None = None,
+        decide: bool = False,
         new_id: Callable[[], str] = lambda: "call",
     ) -> None:
         self.result = TurnResult()
@@ -103,8 +105,11 @@ class Turn:
         self._response = response
         if response is not None and watch.span == "text":
             self._constrain_answer()
+        self._decide = decide and constrain and bool(dialect and dialect.style.answer)
         if self._choice.mode == "required":
             self._demand_call()
+        elif self._choice.mode == "auto" and self._tools and self._decide:
+            self.constraint = self._matcher(CallStart(), or_answer=True)
 
     @property
     def is_in_call(self) -> bool:
@@ -132,7 +137,11 @@ class Turn:
         Raises NonFiniteLogits for NaN, DeadEnd where the grammar allows nothing.
         """
         if self.constraint is not None:
-            return sampler.sample(logits, self.constraint.mask())
+            token, allowed = sampler.sample(logits, self.constraint.mask())
+            start = self._watch.begins_call(token) if self._is_deciding else None
+            if start is not None:
+                self._pending = (start, self.constraint)
+            return token, allowed
         token, _ = sampler.sample(logits, None)
         start = self._watch.begins_call(token) if self._tools else None
         if start is None:
@@ -147,6 +156,10 @@ class Turn:
         self._pending = (start, matcher)
         return token, None
 
+    @property
+    def _is_deciding(self) -> bool:
+        return self._decide and not self.is_in_call and self._choice.mode == "auto"
+
     def _choose_other(self, logits: NDArray[np.float32], sampler: Sampler, token: int) -> int:
         """Sample again without the tokens that open a call: exact, since all others stay."""
         mask = np.full((len(logits) + 31) // 32, 0xFFFFFFFF, dtype=np.uint32)
@@ -157,7 +170,7 @@ class Turn:
             token, _ = sampler.sample(logits, mask)
         return token
 
-    def _matcher(self, start: CallStart) -> Constraint:
+    def _matcher(self, start: CallStart, *, or_answer: bool = False) -> Constraint:
         assert self._dialect is not None  # tools are only given with a dialect
         matcher = self._dialect.matcher(self._tools, prefix=start.prefix, loose=not self._constrain)
         for token in start.held:
@@ -174,6 +187,8 @@ class Turn:
             self._follow(token)
         elif self.constraint is not None:
             self.constraint.advance(token)
+            if self._is_deciding and self.constraint.is_done:
+                self.constraint, self._decide = None, False  # it answers: the words are free
         events += self._watch.feed(token)
         meaning = self._ends.get(token)
         if meaning is not None:

@@ -15,7 +15,7 @@ from engine.profile import Profile, Style
 from engine.vocab import Vocab
 
 Span = Literal["text", "thinking", "call"]
-MarkerKind = Literal["call", "think_open", "think_close"]
+MarkerKind = Literal["call", "answer", "think_open", "think_close"]
 
 
 class Utf8:
@@ -38,7 +38,8 @@ class Utf8:
 class Marker:
     """Something that changes the span. `id` where it is one token; else `text` by its bytes.
 
-    `at_start`: only as the message's first characters, blanks in it and before it aside.
+    `at_start`: only as the message's first characters, blanks in it and before it aside. An
+    `answer` marker counts at the message's start alone, and is not said.
     """
 
     kind: MarkerKind
@@ -67,6 +68,8 @@ def markers_for(vocab: Vocab, profile: Profile, style: Style | None) -> list[Mar
     for trigger in style.triggers if style else ():
         token = vocab.find(trigger.text) if trigger.kind == "token" else None
         found.append(Marker("call", trigger.text, token, trigger.kind == "start"))
+    if style is not None and style.answer:
+        found.append(Marker("answer", style.answer, None))
     if profile.thinking:
         opener, closer = profile.thinking
         found.append(Marker("think_open", opener, vocab.find(opener)))
@@ -188,7 +191,9 @@ class Watch:
             found = [
                 (place, text, kind)
                 for text, kind in self._texts
-                if kind != "call" and (place := self._buffer.find(text, self._done)) >= 0
+                if kind != "call"
+                and (place := self._buffer.find(text, self._done)) >= 0
+                and (kind != "answer" or self._base + place == 0)
             ]
             if not found:
                 break

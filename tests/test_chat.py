@@ -139,14 +139,14 @@ def test_the_mask_keeps_a_call_to_its_schema(model):
 
 
 def test_required_forces_a_call_without_touching_the_prompt(model):
-    say(model, "hello", CALL, "done")
+    say(model, "<answer>hello", CALL, "done")
     with model.chat(tools=[get_weather], sampling=GREEDY) as free:
         list(free.stream("?"))
         prompt = stream_text(model, free)
     with model.chat(tools=[get_weather], sampling=GREEDY, tool_choice="required") as held:
         events = list(held.stream("?"))
         assert one(events, ToolCall).name == "get_weather"
-        asked = prompt[: prompt.index("hello")]
+        asked = prompt[: prompt.index("<answer>hello")]
         assert stream_text(model, held).startswith(asked)
 
 
@@ -157,6 +157,23 @@ def test_required_masks_text_that_is_no_call(model):
         first = [e for e in chat.stream("?", max_tokens=2) if isinstance(e, Token)]
         assert b"".join(token.data for token in first) == b"<t"
         assert {token.allowed for token in first} == {1}
+
+
+def test_a_generic_model_chooses_with_its_first_word_and_the_word_is_not_shown(model):
+    say(model, "<answer>안녕하세요")
+    with model.chat(tools=[get_weather], sampling=GREEDY) as chat:
+        events = list(chat.stream("안녕?"))
+        assert text_of(events) == "안녕하세요"
+        tokens = [event for event in events if isinstance(event, Token)]
+        assert b"".join(t.data for t in tokens if t.allowed is not None) == b"<answer>"
+        assert {token.allowed for token in tokens[:2]} == {1, 2}  # `<`, then `a` or `t`
+        assert chat.messages[-1].text == "안녕하세요"
+
+
+def test_after_a_result_the_words_are_free(model):
+    say(model, CALL, "<b>21</b>")
+    with model.chat(tools=[get_weather], sampling=GREEDY) as chat:
+        assert text_of(list(chat.stream("?"))) == "<b>21</b>"
 
 
 def test_none_forbids_every_call_and_leaves_prose_about_it_alone(model):
@@ -226,7 +243,7 @@ def test_the_step_limit_stops_a_model_that_only_calls(model):
     with model.chat(tools=[get_weather], sampling=GREEDY, max_steps=3) as chat:
         finish = one(list(chat.stream("?")), Finish)
         assert (finish.reason, finish.usage.steps) == ("step_limit", 3)
-        say(model, "Now I answer.")
+        say(model, "<answer>Now I answer.")
         events = list(chat.stream("Stop calling."))
         assert text_of(events) == "Now I answer."
         assert stream_text(model, chat).count("Result of get_weather") == 3
@@ -282,7 +299,7 @@ def test_one_tool_with_an_unenforceable_schema_is_left_out_by_name_and_keyword(m
         {"type": "object", "properties": {"items": {"type": "array", "uniqueItems": True}}},
         strange,
     )
-    say(model, "hi")
+    say(model, "<answer>hi")
     with model.chat(tools=[get_weather, tool], sampling=GREEDY) as chat:
         assert [item.name for item in chat.tools] == ["get_weather"]
         notice = one(list(chat.stream("?")), Notice)
@@ -315,7 +332,7 @@ def test_clear_keeps_the_common_prefix_in_the_cache(model):
 
 
 def test_saved_chats_go_on(model, tmp_path):
-    say(model, CALL, "21", "bye")
+    say(model, CALL, "21", "<answer>bye")
     with model.chat("Be brief.", tools=[get_weather], sampling=GREEDY) as chat:
         list(chat.stream("서울?"))
         chat.save(tmp_path / "chat.json")
