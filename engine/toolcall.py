@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.constraint import Constraint, Grammar
 from engine.dialect import Dialect, ParsedCall
 from engine.errors import GrammarError, UsageError
-from engine.events import Event, Notice, ToolCall, ToolCallStart
+from engine.events import Event, Notice, ToolCall, ToolCallDelta, ToolCallStart
 from engine.messages import Call, ToolSpec
 from engine.profile import EndMeaning
 from engine.sampler import Sampler
@@ -172,7 +172,9 @@ class Turn:
 
     def _matcher(self, start: CallStart, *, or_answer: bool = False) -> Constraint:
         assert self._dialect is not None  # tools are only given with a dialect
-        matcher = self._dialect.matcher(self._tools, prefix=start.prefix, loose=not self._constrain)
+        matcher = self._dialect.matcher(
+            self._tools, prefix=start.prefix, loose=not self._constrain, or_answer=or_answer
+        )
         for token in start.held:
             matcher.advance(token)
         return matcher
@@ -187,7 +189,7 @@ class Turn:
             self._follow(token)
         elif self.constraint is not None:
             self.constraint.advance(token)
-            if self._is_deciding and self.constraint.is_done:
+            if self._is_deciding and self.constraint.is_accepting:
                 self.constraint, self._decide = None, False  # it answers: the words are free
         events += self._watch.feed(token)
         meaning = self._ends.get(token)
@@ -217,7 +219,8 @@ class Turn:
         self.call_length = len(start.held)
         call_id = self._new_id()
         events = self._watch.open_call(start, call_id)
-        return [*events, ToolCallStart(call_id)]
+        said = [event for event in events if not isinstance(event, ToolCallDelta)]
+        return [*said, ToolCallStart(call_id), *events[len(said) :]]
 
     def _follow(self, token: int) -> None:
         if self._follower is None or self.result.broken is not None:
