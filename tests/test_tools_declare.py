@@ -295,6 +295,7 @@ def test_arguments_become_what_the_type_says(hint: Any, value: Any, converted: A
         (dict[str, Point], {"a": {"x": 1}, "b": {}}, "'x.b.x' is missing"),
         (Point, {"x": 1, "z": 2}, "'x.z'"),
         (Person, {"title": "a", "home": {"x": "b"}, "age": 3}, "'x.home.x'"),
+        (Person, {"title": "a", "home": {"x": 1}, "age": 3, "zz": 1}, "'x.zz'"),
         (tuple[int, str], [1], "'x[1]' is missing"),
         (int | list[int], ["a"], "'x[0]'"),
         (Annotated[int, Field(le=3)], 4, "'x'"),

@@ -117,6 +117,11 @@ def test_links_are_refused_wherever_they_lead(root: Path, tool: Any, path: str) 
         tool.call({"path": path})
 
 
+def test_a_folder_whose_name_begins_like_the_root_is_outside(root: Path) -> None:
+    with pytest.raises(PermissionError, match="outside the root"):
+        read_file.call({"path": f"{root}-twin/secret.txt"})
+
+
 def test_a_pipe_is_refused_without_waiting_for_a_writer(root: Path) -> None:
     with pytest.raises(PermissionError, match="not a regular file"):
         read_file.call({"path": "pipe"})

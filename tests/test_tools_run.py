@@ -293,12 +293,16 @@ def test_a_slow_reader_does_not_turn_a_finished_call_into_a_timeout(
     def talk() -> Any:
         yield "one"
 
+    reader_has_the_progress = threading.Event()
+
     def work() -> str:
+        assert reader_has_the_progress.wait(10)
         return "worked"
 
     tools = tools_by_name([talk, work])
     stream = run_calls([Call("a", "talk", {}), Call("b", "work", {})], tools)
-    next(stream)
+    assert next(stream) == ToolProgress("a", "one")
+    reader_has_the_progress.set()
     for thread in threading.enumerate():
         if thread.name == "tool-b":
             thread.join(10)
