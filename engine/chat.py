@@ -35,6 +35,7 @@ from engine.prompt import Prompt
 from engine.sampler import Sampler, Sampling
 from engine.toolcall import ToolChoice, Turn
 from engine.tools import Tool, as_tool, run_calls
+from engine.tools import tools_by_name as by_name
 from engine.watch import Watch, markers_for
 
 SAVE_VERSION = 1
@@ -135,12 +136,15 @@ class Chat:
         tool choice names a tool that is not there.
         """
         made = [item if isinstance(item, Tool) else as_tool(item) for item in tools]
-        self._tools = tools_by_name(made)
+        tools_by_name = by_name(made)
         refused = self._dialect.check([tool.spec for tool in made]) if self._constrains else []
+        notices = []
         for spec, reason in refused:
-            del self._tools[spec.name]
-            self._notices.append(Notice(f"{reason.message}; the tool is left out", reason.data))
-        self._choice = ToolChoice.parse(self._options.tool_choice, list(self._tools))
+            del tools_by_name[spec.name]
+            notices.append(Notice(f"{reason.message}; the tool is left out", reason.data))
+        self._choice = ToolChoice.parse(self._options.tool_choice, list(tools_by_name))
+        self._tools = tools_by_name
+        self._notices += notices
         self._fed = 0
 
     @property
@@ -457,13 +461,6 @@ def grammar_of(form: Any) -> Grammar:
         f"response_format: expected a schema, a Pydantic model or a Grammar, "
         f"found {type(form).__name__}"
     )
-
-
-def tools_by_name(tools: Sequence[Tool]) -> dict[str, Tool]:
-    """Tools by name. Raises ToolDefinitionError for a name that is there twice."""
-    from engine.tools import tools_by_name as by_name
-
-    return dict(by_name(tools))
 
 
 def _gather(

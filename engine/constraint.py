@@ -171,9 +171,7 @@ _tokenizers: WeakKeyDictionary[Vocab, dict[Terminals, llguidance.LLTokenizer]] =
 _lock = threading.Lock()
 
 
-def _tokenizer(
-    vocab: Vocab, terminals: Terminals, encode: Encode | None
-) -> llguidance.LLTokenizer:
+def _tokenizer(vocab: Vocab, terminals: Terminals, encode: Encode | None) -> llguidance.LLTokenizer:
     if not terminals.ends:
         raise GrammarError("this vocabulary has no end-of-generation token to end a grammar with")
     with _lock:

@@ -208,7 +208,8 @@ class LlamaBackend:
         self._memory = ll.llama_get_memory(self._context)
         self._vocab = ll.llama_model_get_vocab(self._model)
         self.n_vocab = ll.llama_vocab_n_tokens(self._vocab)
-        self.n_ctx = ll.llama_n_ctx(self._context)
+        # llama.cpp rounds up to whole blocks of 256; what was asked for is the limit.
+        self.n_ctx = min(int(params.n_ctx), int(ll.llama_n_ctx(self._context)))
         self.n_seq = options.n_seq
         self.threads = int(params.n_threads)
         self.n_ctx_train = int(trained)

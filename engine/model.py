@@ -226,7 +226,8 @@ def template_for(
             name=header.path.name,
         )
     bos, eos = ("" if token is None else vocab.texts[token] for token in (vocab.bos, vocab.eos))
-    return ChatTemplate(source, name=header.path.name, bos=bos, eos=eos)
+    name = "the given chat template" if override else header.path.name
+    return ChatTemplate(source, name=name, bos=bos, eos=eos)
 
 
 def _has_its_marks(vocab: Vocab, family: Profile) -> bool:
