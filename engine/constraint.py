@@ -194,7 +194,8 @@ class _Matcher:
         self._grammar = grammar
         self._vocab = vocab
         self._ends = ends
-        self._ended = 0  # end tokens taken
+        self._ended = False
+        self._told = False  # the matcher took the end token too: rewinding must tell it
         self._mask = np.zeros((vocab.n_vocab + 31) // 32, dtype=np.uint32)
         self._check()
 
@@ -217,7 +218,9 @@ class _Matcher:
 
     def advance(self, token: int) -> None:
         if token in self._ends and self.allows(token):
-            self._ended += 1
+            self._ended = True
+            # An open-ended last part, such as code, is captured only when the matcher sees its end.
+            self._told = self._matcher.try_consume_tokens([token]) == 1
         elif self._ended or self._matcher.try_consume_tokens([token]) != 1:
             self._check()
             raise GrammarError(
@@ -226,9 +229,12 @@ class _Matcher:
             )
 
     def rewind(self, count: int) -> None:
-        ended = min(count, self._ended)
-        self._ended -= ended
-        if count > ended and not self._matcher.rollback(count - ended):
+        if not count:
+            return
+        if self._ended and not self._told:
+            count -= 1
+        self._ended = self._told = False
+        if count and not self._matcher.rollback(count):
             self._check()
 
     @property
@@ -237,7 +243,7 @@ class _Matcher:
 
     @property
     def is_done(self) -> bool:
-        return bool(self._ended) or self._matcher.is_stopped()
+        return self._ended or self._matcher.is_stopped()
 
     def captures(self) -> list[tuple[str, bytes]]:
         return list(self._matcher.get_captures())

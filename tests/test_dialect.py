@@ -1,0 +1,185 @@
+"""Tool grammars from data: what each style accepts, and what it reads back."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import ByteTokenizer, byte_vocab
+
+from engine.dialect import Dialect
+from engine.errors import GrammarError
+from engine.messages import ToolSpec
+from engine.profile import profile
+
+WEATHER = ToolSpec(
+    "get_weather",
+    "Weather.",
+    {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+)
+ADD = ToolSpec(
+    "add",
+    "Add.",
+    {
+        "type": "object",
+        "properties": {"a": {"type": "number"}, "b": {"type": "number"}},
+        "required": ["a", "b"],
+        "additionalProperties": False,
+    },
+)
+SEARCH = ToolSpec(
+    "brave_search", "Search.", {"type": "object", "properties": {"query": {"type": "string"}}}
+)
+CODE = ToolSpec(
+    "code_interpreter", "Run.", {"type": "object", "properties": {"code": {"type": "string"}}}
+)
+TAG = "<|python_tag|>"
+ENDS = ("<|eot_id|>", "<|eom_id|>")
+
+
+def dialect(family: str, style: str | None = None) -> Dialect:
+    vocab = byte_vocab(
+        (*ENDS, TAG, "<|start_header_id|>", "<|end_header_id|>"), ends=ENDS, user_defined=()
+    )
+    item = profile(family)
+    return Dialect(item, item.style(style), vocab, ByteTokenizer(vocab).encode)
+
+
+def match(found: Dialect, tools, text: str, *, loose: bool = False):
+    """Play `text` (control texts as control tokens); answers the matcher."""
+    matcher = found.matcher(tools, loose=loose)
+    for part in text.replace(TAG, f"\0{TAG}\0").split("\0"):
+        token = found.vocab.find(part)
+        ids = [token] if token is not None else list(part.encode())
+        for each in ids:
+            matcher.advance(each)
+    return matcher
+
+
+JSON_CALL = '{"name": "get_weather", "parameters": {"city": "서울", "days": 2}}'
+
+
+@pytest.mark.parametrize(
+    "family, style, tools, text, name, arguments",
+    [
+        ("llama3", "json", [WEATHER], JSON_CALL, "get_weather", {"city": "서울", "days": 2}),
+        ("llama3", "json", [WEATHER], TAG + JSON_CALL, "get_weather", {"city": "서울", "days": 2}),
+        (
+            "llama3",
+            "json",
+            [WEATHER, SEARCH],
+            TAG + 'brave_search.call(query="날씨 {x}")',
+            "brave_search",
+            {"query": "날씨 {x}"},
+        ),
+        (
+            "llama3",
+            "json",
+            [CODE],
+            TAG + "print(1)\nx = 2",
+            "code_interpreter",
+            {"code": "print(1)\nx = 2"},
+        ),
+        (
+            "llama3",
+            "function_tag",
+            [ADD, WEATHER],
+            '<function=add>{"a": 1.5, "b": -2}</function>',
+            "add",
+            {"a": 1.5, "b": -2},
+        ),
+        (
+            "hermes",
+            None,
+            [ADD],
+            '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>',
+            "add",
+            {"a": 1, "b": 2},
+        ),
+        (
+            "generic",
+            None,
+            [ADD],
+            '<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>',
+            "add",
+            {"a": 1, "b": 2},
+        ),
+    ],
+)
+def test_a_call_in_the_family_s_form_is_accepted_and_read_back(
+    family, style, tools, text, name, arguments
+):
+    found = dialect(family, style)
+    matcher = match(found, tools, text)
+    assert matcher.is_accepting
+    matcher.advance(min(found.vocab.eog))
+    (call,) = found.calls(matcher.captures())
+    assert (call.name, dict(call.arguments)) == (name, arguments)
+
+
+def test_several_calls_in_one_message_come_back_in_order():
+    found = dialect("hermes")
+    one = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+    two = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "x"}}\n</tool_call>'
+    calls = found.calls(match(found, [ADD, WEATHER], one + "\n" + two).captures())
+    assert [call.name for call in calls] == ["add", "get_weather"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "get_wether"',  # no such tool
+        '{"name": "get_weather", "parameters": {"days"',  # a required one is missing
+        '{"name": "get_weather", "parameters": {"city": 1',  # wrong type
+        '{"name": "get_weather", "parameters": {"city": "x", "nope"',  # no such argument
+        '{"name": "add", "parameters"',  # another tool's name, not offered here
+        TAG + "brave_search.call(",  # a built-in that is not offered
+        TAG + "print(1)",  # code, without a code tool
+    ],
+)
+def test_what_the_tools_do_not_allow_is_refused(text):
+    with pytest.raises(GrammarError):
+        match(dialect("llama3", "json"), [WEATHER], text)
+
+
+def test_a_loose_grammar_takes_any_name_and_any_object_but_no_broken_json():
+    found = dialect("generic")
+    text = '<tool_call>{"name": "nope.x", "arguments": {"k": [1, {"z": null}]}}</tool_call>'
+    (call,) = found.calls(match(found, [ADD], text, loose=True).captures())
+    assert (call.name, dict(call.arguments)) == ("nope.x", {"k": [1, {"z": None}]})
+    with pytest.raises(GrammarError):
+        match(found, [ADD], '<tool_call>{"name": "add", "arguments": {a', loose=True)
+
+
+def test_markers_are_tokens_where_the_vocabulary_has_them_and_text_elsewhere():
+    item = profile("hermes")
+    token_vocab = byte_vocab(user_defined=["<tool_call>", "</tool_call>"])
+    with_tokens = Dialect(item, item.style(), token_vocab, ByteTokenizer(token_vocab).encode)
+    assert with_tokens.matcher([ADD]).allows(token_vocab.find("<tool_call>"))
+    assert not with_tokens.matcher([ADD]).allows(ord("<"))
+    text_vocab = byte_vocab()
+    with_text = Dialect(item, item.style(), text_vocab, ByteTokenizer(text_vocab).encode)
+    assert with_text.matcher([ADD]).allows(ord("<"))
+
+
+def test_one_bad_schema_is_reported_alone_with_tool_and_keyword():
+    bad = ToolSpec(
+        "bad", "", {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
+    )
+    refused = dialect("generic").check([ADD, bad, WEATHER])
+    assert [(spec.name, error.tool, error.keyword) for spec, error in refused] == [
+        ("bad", "bad", "uniqueItems")
+    ]
+
+
+def test_a_prefix_that_came_along_with_the_opener_is_swallowed():
+    found = dialect("generic")
+    matcher = found.matcher([ADD], prefix="음. ".encode())
+    for (
+        byte
+    ) in '음. <tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>'.encode():
+        matcher.advance(byte)
+    assert matcher.is_accepting
