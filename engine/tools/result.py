@@ -23,7 +23,7 @@ from typing import Any
 from engine.messages import JSON
 
 MAX_DEPTH = 64
-MAX_WALK_BYTES = 16 * 1024 * 1024  # a value with more JSON than this is not walked to its end
+MAX_WALK_BYTES = 8 * 1024 * 1024  # a value with more JSON than this is not walked to its end
 _CHUNK = 64 * 1024
 
 # C0 and C1 controls except tab, newline and return, DEL, and lone surrogates: terminals obey
@@ -32,6 +32,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _AS_TEXT = (os.PathLike, uuid.UUID, Decimal, Fraction, datetime.timedelta, complex)
 _DATES = (datetime.date, datetime.time)
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # of a str: straight to C
 
 
 def clean(text: str) -> str:
@@ -63,7 +64,7 @@ def content_of(value: object, max_bytes: int) -> JSON:
         if isinstance(value, bytes | bytearray | memoryview):
             _write_bytes(sink, value)
             return sink.text()
-        _Writer(sink).write(value, 0)
+        _Writer(sink).write_all(value)
         if not sink.is_cut:
             content: JSON = json.loads(sink.text())
             return content
@@ -133,21 +134,38 @@ class _Writer:
     def __init__(self, sink: _Capped) -> None:
         self._sink = sink
         self._open: set[int] = set()  # ids of the containers being written
+        self._pieces: list[str] = []
+        self._size = 0  # of the pieces, in characters
+
+    def write_all(self, value: Any) -> None:
+        self.write(value, 0)
+        self._flush()
+
+    def _put(self, text: str) -> None:
+        self._pieces.append(text)
+        self._size += len(text)
+        if self._size > _CHUNK:
+            self._flush()
+            if self._sink.total > MAX_WALK_BYTES:
+                raise _Enough
+
+    def _flush(self) -> None:
+        self._sink.write("".join(self._pieces))
+        self._pieces.clear()
+        self._size = 0
 
     def write(self, value: Any, depth: int) -> None:
-        if self._sink.total > MAX_WALK_BYTES:
-            raise _Enough
         if isinstance(value, enum.Enum):
             value = value.value
         if value is None or isinstance(value, bool):
-            self._sink.write({None: "null", True: "true", False: "false"}[value])
+            self._put({None: "null", True: "true", False: "false"}[value])
         elif isinstance(value, str):
             self._string(value)
         elif isinstance(value, int):
             self._integer(value)
         elif isinstance(value, float):
             finite = math.isfinite(value)
-            self._sink.write(float.__repr__(value) if finite else f'"{float.__repr__(value)}"')
+            self._put(float.__repr__(value) if finite else f'"{float.__repr__(value)}"')
         elif isinstance(value, bytes | bytearray):
             self._string(value.decode("utf-8", "replace"))
         elif isinstance(value, _DATES):
@@ -177,31 +195,33 @@ class _Writer:
     def _object(self, items: Mapping[Any, Any], depth: int) -> None:
         separator = "{"
         for key, value in items.items():
-            self._sink.write(separator)
+            self._put(separator)
             self._string(_key(key))
-            self._sink.write(": ")
+            self._put(": ")
             self.write(value, depth)
             separator = ", "
-        self._sink.write("}" if items else "{}")
+        self._put("}" if items else "{}")
 
     def _array(self, items: Collection[Any], depth: int) -> None:
         separator = "["
         for value in items:
-            self._sink.write(separator)
+            self._put(separator)
             self.write(value, depth)
             separator = ", "
-        self._sink.write("]" if items else "[]")
+        self._put("]" if items else "[]")
 
     def _string(self, text: str) -> None:
-        self._sink.write('"')
+        if len(text) <= _CHUNK:
+            self._put(_quoted(clean(text)))
+            return
+        self._put('"')
         for start in range(0, len(text), _CHUNK):
-            chunk = clean(text[start : start + _CHUNK])
-            self._sink.write(json.dumps(chunk, ensure_ascii=False)[1:-1])
-        self._sink.write('"')
+            self._put(_quoted(clean(text[start : start + _CHUNK]))[1:-1])
+        self._put('"')
 
     def _integer(self, value: int) -> None:
         try:
-            self._sink.write(int.__repr__(value))
+            self._put(int.__repr__(value))
         except ValueError:  # Python refuses to print more than 4300 digits
             self._string(f"<an integer of {value.bit_length()} bits>")
 
