@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 import engine
 
-CELSIUS = {"Seoul": 21, "Busan": 24}
+CELSIUS = {"서울": 21, "부산": 24}
 
 
 @engine.tool
-def get_weather(city: Literal["Seoul", "Busan"]) -> dict[str, object]:
+def get_weather(city: Literal["서울", "부산"]) -> dict[str, object]:
     """Current weather in a city."""
     return {"city": city, "celsius": CELSIUS[city]}
 
@@ -30,7 +30,7 @@ def subtract(
 
 def main(
     name: str = "smollm2",
-    question: str = "Which is warmer, Seoul or Busan, and by how much?",
+    question: str = "서울과 부산 중 어디가 더 따뜻해? 몇 도 차이야?",
     max_tokens: int = 80,
 ) -> list[engine.Event]:
     """Ask, print the calls and the answer, and give the events back."""
@@ -39,8 +39,8 @@ def main(
         model.chat(
             system="Be brief.",
             tools=[get_weather, subtract],
-            tool_choice="required",
-            sampling=engine.Sampling(temperature=0),
+            tool_choice="get_weather",  # the first message must call it; later ones are free
+            sampling=engine.Sampling(temperature=0, repeat_penalty=1.1),
         ) as chat,
     ):
         events = list(chat.stream(question, max_tokens=max_tokens, stop=engine.steps(5)))
