@@ -1,20 +1,27 @@
 """An agent that counts code, shown as it works.
 
-python docs/examples/streaming_agent.py [MODEL] [QUESTION]
+python docs/examples/streaming_agent.py [MODEL] [QUESTION], from the top of the repository
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Any, Literal
 
 import engine
 from engine.tools.examples import repo_stats
 
 
+@engine.tool
+def count_lines(folder: Literal["engine", "tests", "docs"]) -> Any:
+    """Count the lines of code in a folder of this project."""
+    return repo_stats.call({"path": folder})  # which folder is a choice: no path to get wrong
+
+
 def main(
     name: str = "smollm2",
-    question: str = "How many lines of code are in the folder . ?",
-    max_tokens: int = 120,
+    question: str = "How many lines are in the folder docs?",
+    max_tokens: int = 60,
 ) -> list[engine.Event]:
     """Ask, draw every event, and give the events back."""
     events: list[engine.Event] = []
@@ -22,9 +29,9 @@ def main(
         engine.load(name) as model,
         model.chat(
             system="Be brief.",
-            tools=[repo_stats],
+            tools=[count_lines],
             tool_choice="required",  # the first message must be a call; later ones are free
-            sampling=engine.Sampling(temperature=0),
+            sampling=engine.Sampling(temperature=0, repeat_penalty=1.1),
             max_steps=3,
         ) as chat,
     ):
@@ -33,8 +40,8 @@ def main(
             match event:
                 case engine.Text(text=text):
                     print(text, end="", flush=True)
-                case engine.ToolCall(name=name, arguments=arguments):
-                    print(f"-> {name}({dict(arguments)})")
+                case engine.ToolCall(name=tool, arguments=arguments):
+                    print(f"-> {tool}({dict(arguments)})")
                 case engine.ToolResult(content=content, is_error=is_error):
                     print("   failed:" if is_error else "   gave:", content)
                 case engine.Notice(text=text):
