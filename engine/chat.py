@@ -39,6 +39,8 @@ from engine.tools import tools_by_name as by_name
 from engine.watch import Watch, markers_for
 
 SAVE_VERSION = 1
+# A result takes at most a quarter of the free context, at about three bytes a token.
+MIN_OUTPUT_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +341,7 @@ class Chat:
             choice=choice,
             constrain=self._constrains,
             response=response,
-            decide=first and response is None,
+            opening="free" if response else "choose" if first else "answer",
             new_id=self._new_id,
         )
 
@@ -381,7 +383,11 @@ class Chat:
             self.messages.append(Message("tool", error, name="error"))
             return None
         for event in run_calls(
-            turn.result.calls, self._tools, cancelled=limits.cancelled, deadline=limits.deadline
+            turn.result.calls,
+            self._tools,
+            cancelled=limits.cancelled,
+            deadline=limits.deadline,
+            max_output_bytes=max(MIN_OUTPUT_BYTES, self.sequence.room * 3 // 4),
         ):
             if isinstance(event, ToolResult):
                 self.messages.append(

@@ -94,6 +94,10 @@ class Dialect:
         """A fresh matcher for `grammar`."""
         return self.constraint(self.grammar(tools, prefix=prefix, loose=loose, or_answer=or_answer))
 
+    def answer_matcher(self) -> Constraint:
+        """A matcher for the style's `answer` word alone."""
+        return self.constraint(Grammar.from_lark(f"start: {_literal(self.style.answer)}\n"))
+
     def constraint(self, grammar: Grammar) -> Constraint:
         """A fresh matcher for any grammar, with this family's ends and markers."""
         return grammar.constraint(self.vocab, self.terminals(), self.encode)

@@ -66,7 +66,7 @@ class Model:
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids: nothing in it becomes a control token, and no BOS is added."""
-        return self.tokenizer.encode(text)
+        return self.tokenizer.encode(text, forbidden=self.control.values())
 
     def prompt(
         self, style: str | None = None, variables: Mapping[str, Any] | None = None

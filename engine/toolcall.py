@@ -22,6 +22,7 @@ from engine.sampler import Sampler
 from engine.watch import CallStart, Watch
 
 Choice = Literal["auto", "required", "none"]
+Opening = Literal["free", "choose", "answer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,8 @@ class TurnResult:
 class Turn:
     """The state of one message. `choose` picks a token, `feed` takes it.
 
-    `decide` has the model choose between a call and an answer with its first word, for styles that
-    have one. `constraint` is what masks the next token, None while text is free. `call_length` counts the
+    `opening` matters for styles with an `answer` word: `choose` has the model begin with a call or
+    with that word, `answer` with the word. `constraint` is what masks the next token, None while text is free. `call_length` counts the
     open call's tokens from its opener on: what a call that is cut off is rewound by.
     """
 
@@ -86,7 +87,7 @@ class Turn:
         choice: ToolChoice | None = None,
         constrain: bool = True,
         response: Grammar | None = None,
-        decide: bool = False,
+        opening: Opening = "free",
         new_id: Callable[[], str] = lambda: "call",
     ) -> None:
         self.result = TurnResult()
@@ -105,11 +106,11 @@ class Turn:
         self._response = response
         if response is not None and watch.span == "text":
             self._constrain_answer()
-        self._decide = decide and constrain and bool(dialect and dialect.style.answer)
+        self._is_opening = False  # the first word is being chosen
         if self._choice.mode == "required":
             self._demand_call()
-        elif self._choice.mode == "auto" and self._tools and self._decide:
-            self.constraint = self._matcher(CallStart(), or_answer=True)
+        elif self._choice.mode == "auto" and self._tools and constrain and opening != "free":
+            self._constrain_opening(opening)
 
     @property
     def is_in_call(self) -> bool:
@@ -123,6 +124,15 @@ class Turn:
         if self._response is not None and self._dialect is not None:
             self.constraint = self._dialect.constraint(self._response)
             self._response = None
+
+    def _constrain_opening(self, opening: Opening) -> None:
+        if self._dialect is None or not self._dialect.style.answer or self._watch.span != "text":
+            return
+        self._is_opening = True
+        if opening == "answer":
+            self.constraint = self._dialect.answer_matcher()
+        else:
+            self.constraint = self._matcher(CallStart(), or_answer=True)
 
     def _demand_call(self) -> None:
         """Hold the model to a call from the next token on, once it is done with thinking."""
@@ -138,7 +148,7 @@ class Turn:
         """
         if self.constraint is not None:
             token, allowed = sampler.sample(logits, self.constraint.mask())
-            start = self._watch.begins_call(token) if self._is_deciding else None
+            start = self._watch.begins_call(token) if self._is_opening else None
             if start is not None:
                 self._pending = (start, self.constraint)
             return token, allowed
@@ -155,10 +165,6 @@ class Turn:
             return token, allowed
         self._pending = (start, matcher)
         return token, None
-
-    @property
-    def _is_deciding(self) -> bool:
-        return self._decide and not self.is_in_call and self._choice.mode == "auto"
 
     def _choose_other(self, logits: NDArray[np.float32], sampler: Sampler, token: int) -> int:
         """Sample again without the tokens that open a call: exact, since all others stay."""
@@ -189,8 +195,8 @@ class Turn:
             self._follow(token)
         elif self.constraint is not None:
             self.constraint.advance(token)
-            if self._is_deciding and self.constraint.is_accepting:
-                self.constraint, self._decide = None, False  # it answers: the words are free
+            if self._is_opening and self.constraint.is_accepting:
+                self.constraint, self._is_opening = None, False  # it answers: the words are free
         events += self._watch.feed(token)
         meaning = self._ends.get(token)
         if meaning is not None:
@@ -213,7 +219,7 @@ class Turn:
     def _open(self) -> list[Event]:
         assert self._pending is not None
         start, self._follower = self._pending
-        self._pending = None
+        self._pending, self._is_opening = None, False
         if self._constrain:
             self.constraint = self._follower
         self.call_length = len(start.held)

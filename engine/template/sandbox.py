@@ -94,9 +94,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             return __self._call_text(budget, owner, __obj.__name__, args, kwargs)
         if isinstance(owner, list):
             return filters.call_on_list(budget, owner, __obj, args)
-        if isinstance(owner, tuple | dict):
-            budget.weigh(args)
         if not isinstance(__obj, Macro):
+            budget.weigh(args, kwargs)
             return filters.held(budget, super().call(__context, __obj, *args, **kwargs))
         budget.depth += 1
         if budget.depth > budget.limits.depth:
