@@ -34,5 +34,6 @@ def smollm2(smollm2_path: Path) -> Iterator[object]:
     """The loaded model, shared by the live tests: they close their chats."""
     import engine
 
-    with engine.load(smollm2_path, n_ctx=2048) as model:
+    # One thread: where others use the cores, two would wait for each other at every barrier.
+    with engine.load(smollm2_path, n_ctx=2048, threads=1) as model:
         yield model
