@@ -31,7 +31,7 @@ def main(
             system="Be brief.",
             tools=[count_lines],
             tool_choice="required",  # the first message must be a call; later ones are free
-            sampling=engine.Sampling(temperature=0, repeat_penalty=1.1),
+            sampling=engine.Sampling(temperature=0),
             max_steps=3,
         ) as chat,
     ):

@@ -40,7 +40,7 @@ def main(
             system="Be brief.",
             tools=[get_weather, subtract],
             tool_choice="get_weather",  # the first message must call it; later ones are free
-            sampling=engine.Sampling(temperature=0, repeat_penalty=1.1),
+            sampling=engine.Sampling(temperature=0),
         ) as chat,
     ):
         events = list(chat.stream(question, max_tokens=max_tokens, stop=engine.steps(5)))
