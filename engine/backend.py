@@ -31,7 +31,7 @@ class Backend(Protocol):
         seq: int = 0,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        """Compute `tokens` at `position`, `position + 1`, ...; afterwards `logits` is the last one's.
+        """Compute `tokens` at `position` and on; afterwards `logits` is the last one's.
 
         At most one chunk long (`n_batch` tokens). Raises DecodeFailed; Cancelled when `cancelled`
         answered True, the cache then holding none of `tokens`.
@@ -48,7 +48,7 @@ class Backend(Protocol):
         """
 
     def forget(self, start: int, *, seq: int = 0) -> bool:
-        """Remove positions `start` and later. False where this memory can't, and nothing changed."""
+        """Remove positions `start` and on. False, and nothing changed, where this memory can't."""
 
     def copy(self, source: int, target: int) -> None:
         """Make sequence `target` a copy of `source`; the cells are shared where llama.cpp can."""

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from engine.answer import Answer, Progress, StopCondition, grammar_of, parsed, steps
 from engine.constraint import Grammar
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
-from engine.errors import Cancelled, EngineError, StorageError, UsageError
+from engine.errors import Cancelled, ContextFull, EngineError, StorageError, UsageError
 from engine.events import (
     Event,
     Finish,
@@ -29,7 +30,7 @@ from engine.events import (
     ToolResult,
     Usage,
 )
-from engine.messages import JSON, Call, Message, ToolSpec, message_from_dict
+from engine.messages import JSON, Message, ToolSpec, message_from_dict
 from engine.model import Model
 from engine.prompt import Prompt
 from engine.sampler import Sampler, Sampling
@@ -55,31 +56,6 @@ class ChatOptions:
     variables: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A finished answer: its text, what it parses to where a format was asked for, and the end."""
-
-    text: str
-    parsed: Any
-    finish: Finish
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where an answer stands, for stop conditions: `step` model turns are done."""
-
-    step: int
-    calls: tuple[Call, ...]
-
-
-StopCondition = Callable[[Progress], bool]
-
-
-def steps(count: int) -> StopCondition:
-    """Stop after `count` turns of the model, tool results included."""
-    return lambda progress: progress.step >= count
-
-
 @dataclass(slots=True)
 class _Tally:
     """Usage in the making."""
@@ -103,7 +79,7 @@ class Chat:
         model: Model,
         system: str | None = None,
         tools: Sequence[Tool | Callable[..., Any]] = (),
-        options: ChatOptions = ChatOptions(),  # noqa: B008 (frozen)
+        options: ChatOptions = ChatOptions(),
     ) -> None:
         self.model = model
         self.sampling = options.sampling
@@ -117,7 +93,7 @@ class Chat:
         self._meanings = model.profile.meanings(model.vocab)
         self._fed = 0  # how many messages are in the sequence; 0: it must be opened anew
         self._calls_made = 0
-        self._asked: tuple[int, int, bool] | None = None  # messages, tokens, thinking: for retry
+        self._asked: tuple[int, int, int] | None = None  # messages, fed, tokens before the last ask
         self._notices: list[Notice] = []
         self.set_tools(tools)
 
@@ -194,6 +170,7 @@ class Chat:
         GrammarError before anything is generated; the message is then not part of the chat.
         """
         response = self._response(response_format)
+        self._close_calls()
         before = (list(self.messages), self._fed, len(self.sequence))
         self.messages.append(Message("user", text))
         limits = Limits(
@@ -211,8 +188,10 @@ class Chat:
             elif isinstance(event, Finish):
                 finish = event
         whole = "".join(pieces)
-        parsed = _parsed(whole, options.get("response_format")) if _is_done(finish) else None
-        return Answer(whole, parsed, finish)
+        value = (
+            parsed(whole, options.get("response_format")) if finish.reason == "end_turn" else None
+        )
+        return Answer(whole, value, finish)
 
     def retry(
         self, *, max_tokens: int | None = None, cancelled: Callable[[], bool] | None = None
@@ -220,13 +199,12 @@ class Chat:
         """Answer the last message again. Raises UsageError where there is none to answer."""
         if self._asked is None:
             raise UsageError("there is no answer to retry")
-        count, length, _ = self._asked
+        count, fed, length = self._asked
         text = self.messages[count - 1].text
         del self.messages[count - 1 :]
-        self._fed = self._fed if self._fed and length <= len(self.sequence) else 0
-        if self._fed and self.sequence.can_rewind:
+        if self._fed and fed and self.sequence.can_rewind:
             self.sequence.rewind(len(self.sequence) - length)
-            self._fed = count - 1
+            self._fed = fed
         else:
             self._fed = 0
         yield from self.stream(text, max_tokens=max_tokens, cancelled=cancelled)
@@ -242,7 +220,7 @@ class Chat:
         sampler = Sampler(self.sampling)
         yield from self._notices
         self._notices.clear()
-        self._asked = (len(self.messages), before[2], False)
+        self._asked = (len(self.messages), before[1], before[2])
         step = 0
         while True:
             try:
@@ -250,8 +228,13 @@ class Chat:
             except EngineError as error:
                 if step == 0:
                     self._restore(before)
+                else:
+                    self.sequence.forget_waiting()
                 if isinstance(error, Cancelled):
                     yield Finish("cancelled", tally.usage, error.message)
+                    return
+                if step and isinstance(error, ContextFull):
+                    yield Finish("context_full", tally.usage, error.message)
                     return
                 raise
             turn = self._turn(thinking, response, first=step == 0)
@@ -359,11 +342,10 @@ class Chat:
         loop = generate(self.sequence, turn, sampler, self.model.vocab, limits)
         try:
             reason = yield from _gather(loop, text, thinking)
-            if reason is not None and turn.is_in_call:
-                # A call that is cut off is never run: the stream ends where it began.
-                self.sequence.rewind(turn.call_length)
-                yield Notice(f"a tool call was cut off ({reason}) and dropped")
         finally:
+            is_cut = turn.is_in_call and not turn.is_over
+            if is_cut:  # by a limit, an error or a reader who went away: it is never run
+                self.sequence.rewind(turn.call_length)
             self.messages.append(
                 Message("assistant", "".join(text), "".join(thinking), tuple(turn.result.calls))
             )
@@ -374,6 +356,8 @@ class Chat:
                 forced_tokens=forced,
                 decode_seconds=time.perf_counter() - begun,
             )
+        if is_cut:
+            yield Notice(f"a tool call was cut off ({reason}) and dropped")
         return reason
 
     def _run_calls(self, turn: Turn, limits: Limits) -> Generator[Event, None, FinishReason | None]:
@@ -395,6 +379,20 @@ class Chat:
                 )
             yield event
         return "cancelled" if limits.cancelled is not None and limits.cancelled() else None
+
+    def _close_calls(self) -> None:
+        """Give every call a result, also where the reader went away before its tool had run."""
+        for index, message in enumerate(self.messages):
+            if not message.calls:
+                continue
+            after = self.messages[index + 1 :]
+            answered = {m.call_id for m in after if m.role == "tool"}
+            gone: JSON = {"error": {"type": "Cancelled", "message": "the call was abandoned"}}
+            missing = [call for call in message.calls if call.id not in answered]
+            place = index + 1 + len(message.calls) - len(missing)
+            self.messages[place:place] = [
+                Message("tool", gone, call_id=call.id, name=call.name) for call in missing
+            ]
 
     # Keeping
 
@@ -429,7 +427,7 @@ class Chat:
         path: str | Path,
         model: Model,
         tools: Sequence[Tool | Callable[..., Any]] = (),
-        options: ChatOptions = ChatOptions(),  # noqa: B008 (frozen)
+        options: ChatOptions = ChatOptions(),
     ) -> Chat:
         """Go on with a chat that `save` wrote. Raises StorageError naming what is wrong with it."""
         try:
@@ -455,20 +453,6 @@ class Chat:
         return grammar
 
 
-def grammar_of(form: Any) -> Grammar:
-    """A response format as a grammar: a Grammar, a JSON Schema, or a class with one (Pydantic)."""
-    if isinstance(form, Grammar):
-        return form
-    if isinstance(form, Mapping | bool):
-        return Grammar.from_schema(form)
-    if hasattr(form, "model_json_schema"):
-        return Grammar.from_schema(form.model_json_schema(), name=form.__name__)
-    raise UsageError(
-        f"response_format: expected a schema, a Pydantic model or a Grammar, "
-        f"found {type(form).__name__}"
-    )
-
-
 def _gather(
     loop: Generator[Event, None, FinishReason | None], text: list[str], thinking: list[str]
 ) -> Generator[Event, None, FinishReason | None]:
@@ -490,18 +474,6 @@ def _why(reason: FinishReason | None, n_ctx: int) -> str:
     if reason == "context_full":
         return f"the context of {n_ctx} tokens is full; load with a larger --ctx-size"
     return ""
-
-
-def _is_done(finish: Finish) -> bool:
-    return finish.reason == "end_turn"
-
-
-def _parsed(text: str, form: Any) -> Any:
-    if form is None or (isinstance(form, Grammar) and form.kind != "json_schema"):
-        return None if form is None else text
-    if hasattr(form, "model_validate_json"):
-        return form.model_validate_json(text)
-    return json.loads(text)
 
 
 __all__ = ["Answer", "Chat", "ChatOptions", "Progress", "ToolCall", "steps"]

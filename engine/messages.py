@@ -142,7 +142,7 @@ def _call_from_dict(data: object, where: str) -> Call:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """What a model is told of a tool: its name, what it is for, and a JSON Schema of its arguments."""
+    """What a model is told of a tool: name, purpose, and a JSON Schema of its arguments."""
 
     name: str
     description: str = ""

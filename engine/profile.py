@@ -90,7 +90,7 @@ class Profile:
     template: str | None
 
     def style(self, name: str | None = None) -> Style:
-        """The style called `name`, or the family's first. Raises UsageError naming those there are."""
+        """The style called `name`, or the family's first. Raises UsageError naming them."""
         if name is None:
             return next(iter(self.styles.values()))
         if name not in self.styles:

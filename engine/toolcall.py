@@ -73,8 +73,9 @@ class Turn:
     """The state of one message. `choose` picks a token, `feed` takes it.
 
     `opening` matters for styles with an `answer` word: `choose` has the model begin with a call or
-    with that word, `answer` with the word. `constraint` is what masks the next token, None while text is free. `call_length` counts the
-    open call's tokens from its opener on: what a call that is cut off is rewound by.
+    with that word, `answer` with the word. `constraint` is what masks the next token, None while
+    text is free. `call_length` counts the open call's tokens from its opener on: what a call that
+    is cut off is rewound by.
     """
 
     def __init__(
@@ -191,8 +192,8 @@ class Turn:
         if not self.is_in_call and self._opens(token):
             events += self._open()
         if self.is_in_call:
-            self.call_length += 1
             self._follow(token)
+            self.call_length += 1
         elif self.constraint is not None:
             self.constraint.advance(token)
             if self._is_opening and self.constraint.is_accepting:

@@ -13,7 +13,10 @@ from engine.errors import ContextFull, NonFiniteLogits, SchemaError, ToolDefinit
 from engine.events import Control, Finish, Notice, Text, Token, ToolCall, ToolResult
 
 GREEDY = engine.Sampling(temperature=0)
-CALL = '<tool_call>{"name": "get_weather", "arguments": {"city": "서울", "unit": "celsius"}}</tool_call>'
+CALL = (
+    '<tool_call>{"name": "get_weather", "arguments": {"city": "서울", '
+    '"unit": "celsius"}}</tool_call>'
+)
 
 
 def get_weather(city: str, unit: Literal["celsius", "fahrenheit"] = "celsius") -> dict:
@@ -396,3 +399,51 @@ def test_more_chats_than_slots_are_refused_until_one_is_closed():
         model.chat()
     chats[0].close()
     model.chat().close()
+
+
+def test_a_reader_who_leaves_in_a_call_leaves_no_half_call_behind(model):
+    say(model, CALL)
+    with model.chat(tools=[get_weather], sampling=GREEDY) as chat:
+        answer = chat.stream("?")
+        for event in answer:
+            if isinstance(event, Token) and event.data == b'"':
+                break
+        answer.close()
+        assert stream_text(model, chat).endswith("<|im_start|>assistant\n")
+        model.backend._script.clear()
+        model.backend._place = 0
+        say(model, "<answer>fine")
+        assert text_of(list(chat.stream("again"))) == "fine"
+        assert "<|im_start|>assistant\n<|im_end|>\n<|im_start|>user\nagain" in stream_text(
+            model, chat
+        )
+
+
+def test_a_reader_who_leaves_while_tools_run_leaves_a_result_for_every_call(model):
+    say(model, CALL, "<answer>fine")
+    with model.chat(tools=[get_weather], sampling=GREEDY) as chat:
+        answer = chat.stream("?")
+        next(event for event in answer if isinstance(event, ToolCall))
+        answer.close()
+        list(chat.stream("go on"))
+        roles = [message.role for message in chat.messages]
+        assert roles == ["user", "assistant", "tool", "user", "assistant"]
+        assert "abandoned" in chat.messages[2].text
+
+
+def test_a_result_that_does_not_fit_ends_the_answer_with_context_full():
+    model = scripted_model(n_ctx=800)
+
+    def long(city: str) -> str:
+        """Long."""
+        return "x" * 5000
+
+    say(model, '<tool_call>{"name": "long", "arguments": {"city": "a"}}</tool_call>')
+    with model.chat(tools=[long], sampling=GREEDY) as chat:
+        room = []
+        for event in chat.stream("y" * 120):
+            if isinstance(event, ToolResult):
+                room.append(chat.sequence.room)
+            last = event
+        assert isinstance(last, Finish) and last.reason == "context_full"
+        assert "do not fit in 800" in last.message and room

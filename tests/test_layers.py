@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"profile", "template", "encoding", "tokenizer", "prompt", "sequence"},
     {"constraint", "dialect", "sampler"},
     {"watch", "decode"},
-    {"tools", "toolcall", "model", "chat"},
+    {"tools", "toolcall", "model", "answer", "chat"},
     {"cli", "__init__", "__main__"},
 ]
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

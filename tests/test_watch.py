@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from fakes import byte_vocab
@@ -19,7 +21,7 @@ THINK = (Marker("think_open", "<think>", None), Marker("think_close", "</think>"
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(places)]
 
 
 def watch_pieces(pieces: list[bytes], *markers: Marker) -> tuple[Watch, list]:
