@@ -69,7 +69,7 @@ class ChatTemplate:
         try:
             self._program = Program(source, limits, now)
         except Exception as error:
-            raise self._failure(error) from error
+            raise self._failure(error) from _without_frames(error)
 
     @property
     def sha256(self) -> str:
@@ -170,7 +170,7 @@ class ChatTemplate:
             scope["add_generation_prompt"] = add_generation_prompt
             text, budget = self._program.run(scope)
         except Exception as error:
-            raise self._failure(error) from error
+            raise self._failure(error) from _without_frames(error)
         origins = set(origin_of(text))
         lost = missing(messages, origins, CALL_NAME) or any(
             not isinstance(messages[index].content, str)
@@ -223,6 +223,15 @@ class ChatTemplate:
             refused=isinstance(error, RaisedByTemplate),
             is_final=isinstance(error, Refused | SecurityError | RecursionError | MemoryError),
         )
+
+
+def _without_frames(error: Exception) -> Exception:
+    """`error` without its tracebacks, whose frames would keep the conversation in memory."""
+    at: BaseException | None = error
+    while at is not None:
+        at.__traceback__ = None
+        at = at.__cause__ or at.__context__
+    return error
 
 
 def _rendered(text: str, messages: Sequence[Message], start: int = 0) -> Rendered:

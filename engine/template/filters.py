@@ -268,10 +268,15 @@ def _to_json(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> str:
 def bounded_range(budget: Budget, *args: int) -> range:
     numbers = range(*args)
     try:
-        budget.hold(len(numbers))
+        budget.number(len(numbers), "the length of a range")
     except OverflowError as error:
         raise Refused("it makes a range beyond all limits") from error
     return numbers
+
+
+def new_dict(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """`dict` as a function: the type itself has methods that write to other dicts."""
+    return dict(*args, **kwargs)
 
 
 def strftime(budget: Budget, moment: datetime.datetime, pattern: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 class Limits:
     """Bounds on one rendering. A conversation near them is refused, never cut.
 
-    `work` counts every character that any operation produces (list items count as eight).
+    `work` counts every character that any operation produces (a list's item counts as sixteen).
     """
 
     seconds: float = 2.0
@@ -72,9 +72,9 @@ class Budget:
         """Announce a list of `items`, before it is made."""
         if items > self.limits.items:
             raise Refused(f"it makes a list of {items:,} items; the limit is {self.limits.items:,}")
-        self.work += 8 * items
+        self.work += 16 * items
         if self.work > self.limits.work:
-            raise Refused(f"it holds more than {self.limits.work // 8:,} list items")
+            raise Refused(f"it holds more than {self.limits.work // 16:,} list items")
 
     def number(self, value: int, what: str) -> int:
         """A width, precision or count that a template gave. Returns it when it is sane."""

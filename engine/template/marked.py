@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from engine.template.limits import Budget, Refused
 
 TEMPLATE: Final = "\0"  # the origin of a character that the template wrote itself
 CONTENT: Final = "\1"  # the origin of content that nobody needs to tell apart
+_LINE_ENDS: Final = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # what `splitlines` splits at
 _CONTENT_RUN = re.compile("[^\0]+")
 
 
@@ -164,7 +166,8 @@ def _splitting(cut: Callable[..., list[str]]) -> Callable[..., list[str]]:
             pieces_expected = text.count(sep) + 1
             budget.hold(pieces_expected if maxsplit < 0 else min(pieces_expected, maxsplit + 1))
         elif maxsplit < 0 and len(text) > budget.limits.items:
-            budget.hold(sum(1 for _ in re.finditer(r"\S+", text)))
+            words = islice(re.finditer(r"\S+", text), budget.limits.items + 1)
+            budget.hold(sum(1 for _ in words))
         return _places(text, cut(text, sep, maxsplit), len(sep) if sep else None)
 
     return split
@@ -172,8 +175,8 @@ def _splitting(cut: Callable[..., list[str]]) -> Callable[..., list[str]]:
 
 def _splitlines(budget: Budget, text: str, keepends: bool = False) -> list[str]:
     budget.grow(len(text))
+    budget.hold(sum(map(text.count, _LINE_ENDS)))
     lines = str.splitlines(text, True)
-    budget.hold(len(lines))
     whole = _places(text, lines, 0)
     if keepends:
         return whole

@@ -75,6 +75,11 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         return None  # `call` below formats
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if attribute.startswith("__"):  # also where there is none: no template means well by it
+            return self.unsafe_undefined(obj, attribute)
+        return super().getattr(obj, attribute)
+
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(argument, tuple):
             CURRENT.get().weigh(argument)
@@ -245,8 +250,8 @@ class _Instrument(NodeTransformer):
 
 def _is_constant(node: nodes.Expr) -> bool:
     if isinstance(node, nodes.List | nodes.Tuple):
-        return all(isinstance(item, nodes.Const) for item in node.items)
-    return isinstance(node, nodes.Const)
+        return all(map(_is_constant, node.items))
+    return isinstance(node, nodes.Const) and not isinstance(node.value, tuple | list | dict)
 
 
 def _filter(name: str, node: nodes.Expr, at: nodes.Node, *args: nodes.Expr) -> nodes.Expr:
@@ -282,7 +287,7 @@ def _environment(now: Callable[[], datetime.datetime]) -> _Sandbox:
     }
     env.globals = {
         "range": lambda *args: filters.bounded_range(CURRENT.get(), *args),
-        "dict": dict,
+        "dict": filters.new_dict,
         "namespace": env.globals["namespace"],
         "cycler": env.globals["cycler"],
         "joiner": env.globals["joiner"],
@@ -300,8 +305,9 @@ class Program:
             raise Refused(f"it has {len(source):,} characters; the limit is {limits.source:,}")
         self._limits = limits
         env = _environment(now)
+        # A tree of its own: looking for names folds the constants of the tree it looks at.
+        self.reads = frozenset(find_undeclared_variables(env.parse(source)))
         tree = env.parse(source, filename=FILE_NAME)
-        self.reads = frozenset(find_undeclared_variables(tree))
         code = env.compile(_Instrument().visit(tree), filename=FILE_NAME)
         self._template = env.template_class.from_code(env, code, env.globals)
 
