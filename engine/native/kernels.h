@@ -18,8 +18,9 @@
 #include "mask.h"
 
 // One copy of a loop for AVX2 and one for any x86-64, chosen when the module loads. Elsewhere the
-// baseline has vectors anyway (NEON on Apple Silicon and other arm64).
-#if defined(__x86_64__) && defined(__GLIBC__)
+// baseline has vectors anyway (NEON on Apple Silicon and other arm64). Not with Clang: version 16
+// leaves out inline functions that only the copies call, and the module does not load.
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
 #define ENGINE_VECTORISED __attribute__((target_clones("avx2", "default")))
 #else
 #define ENGINE_VECTORISED
