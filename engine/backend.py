@@ -21,6 +21,7 @@ class Backend(Protocol):
     n_vocab: int
     n_ctx: int
     n_seq: int
+    owner: object | None  # whose token was computed last; `Sequence` keeps it
     can_rewind: bool  # False for recurrent memory: only `clear` forgets
 
     def decode(

@@ -6,7 +6,6 @@ each step does is in `prompt`, `sequence`, `decode`, `toolcall` and `tools`.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from engine.answer import Answer, Progress, StopCondition, grammar_of, parsed, s
 from engine.constraint import Grammar
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
-from engine.errors import Cancelled, ContextFull, EngineError, StorageError, UsageError
+from engine.errors import Cancelled, ContextFull, UsageError
 from engine.events import (
     Event,
     Finish,
@@ -30,16 +29,16 @@ from engine.events import (
     ToolResult,
     Usage,
 )
-from engine.messages import JSON, Message, ToolSpec, message_from_dict
+from engine.messages import JSON, Message, ToolSpec
 from engine.model import Model
 from engine.prompt import Prompt
 from engine.sampler import Sampler, Sampling
+from engine.saved import SavedChat, read_chat, write_chat
 from engine.toolcall import ToolChoice, Turn
 from engine.tools import Tool, as_tool, run_calls
 from engine.tools import tools_by_name as by_name
 from engine.watch import Watch, markers_for
 
-SAVE_VERSION = 1
 # A result takes at most a quarter of the free context, at about three bytes a token.
 MIN_OUTPUT_BYTES = 256
 
@@ -65,6 +64,15 @@ class _Tally:
     def add(self, **counts: float) -> None:
         values = {name: getattr(self.usage, name) + more for name, more in counts.items()}
         self.usage = replace(self.usage, **values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A place in a chat: its messages, how many of them are fed, and the stream's length."""
+
+    messages: list[Message]
+    fed: int
+    length: int
 
 
 class Chat:
@@ -93,9 +101,14 @@ class Chat:
         self._meanings = model.profile.meanings(model.vocab)
         self._fed = 0  # how many messages are in the sequence; 0: it must be opened anew
         self._calls_made = 0
-        self._asked: tuple[int, int, int] | None = None  # messages, fed, tokens before the last ask
+        self._asked: _Mark | None = None  # where the last message was said
+        self._is_busy = False
         self._notices: list[Notice] = []
-        self.set_tools(tools)
+        try:
+            self.set_tools(tools)
+        except BaseException:
+            self.close()
+            raise
 
     # What it is made of
 
@@ -169,14 +182,19 @@ class Chat:
         model or a Grammar. The last event is a Finish. Raises ContextFull, TemplateError and
         GrammarError before anything is generated; the message is then not part of the chat.
         """
-        response = self._response(response_format)
-        self._close_calls()
-        before = (list(self.messages), self._fed, len(self.sequence))
-        self.messages.append(Message("user", text))
+        if self._is_busy:
+            raise UsageError("this chat is answering already; read its stream to the end first")
+        if not self.model.owns(self.sequence):
+            raise UsageError("this chat is closed; open a new one")
+        response, sampler = self._response(response_format), Sampler(self.sampling)
         limits = Limits(
             max_tokens, None if deadline is None else time.monotonic() + deadline, cancelled
         )
-        yield from self._answer(limits, stop, response, before)
+        self._is_busy = True
+        try:
+            yield from self._answer(text, limits, stop, response, sampler)
+        finally:
+            self._is_busy = False
 
     def ask(self, text: str, **options: Any) -> Answer:
         """Like `stream`, but waits: the whole answer, parsed where `response_format` is given."""
@@ -193,43 +211,43 @@ class Chat:
         )
         return Answer(whole, value, finish)
 
-    def retry(
-        self, *, max_tokens: int | None = None, cancelled: Callable[[], bool] | None = None
-    ) -> Iterator[Event]:
-        """Answer the last message again. Raises UsageError where there is none to answer."""
-        if self._asked is None:
+    def retry(self, **options: Any) -> Iterator[Event]:
+        """Answer the last message again; `options` are those of `stream`.
+
+        Raises UsageError where there is no message to answer.
+        """
+        asked = [index for index, message in enumerate(self.messages) if message.role == "user"]
+        if not asked:
             raise UsageError("there is no answer to retry")
-        count, fed, length = self._asked
-        text = self.messages[count - 1].text
-        del self.messages[count - 1 :]
-        if self._fed and fed and self.sequence.can_rewind:
-            self.sequence.rewind(len(self.sequence) - length)
-            self._fed = fed
+        place, mark = asked[-1], self._asked
+        text = self.messages[place].text
+        del self.messages[place:]
+        if mark is not None and mark.fed and self._fed and len(mark.messages) == place:
+            self._fed = mark.fed
+            self._rewind_to(mark.length)
         else:
             self._fed = 0
-        yield from self.stream(text, max_tokens=max_tokens, cancelled=cancelled)
+        yield from self.stream(text, **options)
 
     def _answer(
         self,
+        text: str,
         limits: Limits,
         stop: StopCondition | None,
         response: Grammar | None,
-        before: tuple[list[Message], int, int],
+        sampler: Sampler,
     ) -> Iterator[Event]:
-        tally = _Tally()
-        sampler = Sampler(self.sampling)
-        yield from self._notices
-        self._notices.clear()
-        self._asked = (len(self.messages), before[1], before[2])
-        step = 0
+        tally, step, asked = _Tally(), 0, self._asked
+        self._close_calls()
+        self._asked = mark = _Mark(list(self.messages), self._fed, len(self.sequence))
+        self.messages.append(Message("user", text))
         while True:
             try:
+                yield from self._told()
                 thinking = yield from self._prefill(tally, limits)
-            except EngineError as error:
-                if step == 0:
-                    self._restore(before)
-                else:
-                    self.sequence.forget_waiting()
+            except BaseException as error:
+                if step == 0:  # also where the reader went away: the message was not said
+                    self.messages[:], self._asked = mark.messages, asked
                 if isinstance(error, Cancelled):
                     yield Finish("cancelled", tally.usage, error.message)
                     return
@@ -284,10 +302,16 @@ class Chat:
             rendered, encoding = self._prompt.opening(self._with_system(self.messages), self._specs)
             reused = self.sequence.keep_prefix(encoding.ids)
             ids, origins = encoding.ids[reused:], encoding.origins[reused:]
-        self.sequence.extend(ids, origins)
-        yield Prefill(0, len(ids), reused)
+        length = len(self.sequence)
         counts, begun = self.sequence.counts, time.perf_counter()
-        yield from self._compute(len(ids), reused, limits)
+        self.sequence.extend(ids, origins)
+        try:
+            yield Prefill(0, len(ids), reused)
+            for computed in self.sequence.chunks(cancelled=limits.cancelled):
+                yield Prefill(min(computed, len(ids)), len(ids), reused)
+        except BaseException:
+            self._rewind_to(length)
+            raise
         done = self.sequence.counts
         tally.add(
             prompt_tokens=reused + len(ids),
@@ -298,11 +322,6 @@ class Chat:
         )
         self._fed = len(self.messages)
         return self._prompt.opens_thinking(rendered)
-
-    def _compute(self, total: int, reused: int, limits: Limits) -> Iterator[Event]:
-        """Compute what waits, a chunk at a time, so that progress is seen between chunks."""
-        for done in self.sequence.chunks(cancelled=limits.cancelled):
-            yield Prefill(min(done, total), total, reused)
 
     def _turn(self, thinking: bool, response: Grammar | None, *, first: bool) -> Turn:
         model = self.model
@@ -344,12 +363,12 @@ class Chat:
             reason = yield from _gather(loop, text, thinking)
         finally:
             is_cut = turn.is_in_call and not turn.is_over
-            if is_cut:  # by a limit, an error or a reader who went away: it is never run
-                self.sequence.rewind(turn.call_length)
             self.messages.append(
                 Message("assistant", "".join(text), "".join(thinking), tuple(turn.result.calls))
             )
             self._fed = len(self.messages)
+            if is_cut:  # by a limit, an error or a reader who went away: it is never run
+                self._rewind_to(len(self.sequence) - turn.call_length)
             forced = sum(origin == "forced" for origin in self.sequence.origins[length:])
             tally.add(
                 completion_tokens=len(self.sequence) - length,
@@ -399,27 +418,24 @@ class Chat:
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         return [*([Message("system", self._system)] if self._system else []), *messages]
 
-    def _restore(self, before: tuple[list[Message], int, int]) -> None:
-        """Undo a message that could not be prefilled."""
-        self.messages, self._fed, length = before
-        self._asked = None
-        if len(self.sequence) > length and self._fed:
+    def _rewind_to(self, length: int) -> None:
+        """Drop what is behind `length`; where the memory can't, the chat is rendered anew."""
+        if len(self.sequence) <= length:
+            return
+        if self.sequence.can_rewind:
             self.sequence.rewind(len(self.sequence) - length)
-        elif not self._fed:
-            self.sequence.forget_waiting()
+        else:
+            self.sequence.clear()
+            self._fed = 0
+
+    def _told(self) -> Iterator[Event]:
+        """What a person should know of the tools, once."""
+        while self._notices:
+            yield self._notices.pop(0)
 
     def save(self, path: str | Path) -> None:
         """Write the messages as JSON (version 1), readable by `Chat.load` and by people."""
-        data = {
-            "version": SAVE_VERSION,
-            "model": self.model.name,
-            "system": self._system,
-            "messages": [message.to_openai() for message in self.messages],
-        }
-        try:
-            Path(path).write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
-        except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}", path=str(path)) from error
+        write_chat(Path(path), SavedChat(self.model.name, self._system, self.messages))
 
     @classmethod
     def load(
@@ -430,19 +446,10 @@ class Chat:
         options: ChatOptions = ChatOptions(),
     ) -> Chat:
         """Go on with a chat that `save` wrote. Raises StorageError naming what is wrong with it."""
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else f"not JSON ({error})"
-            raise StorageError(f"{path}: {reason}", path=str(path)) from error
-        if not isinstance(data, dict) or data.get("version") != SAVE_VERSION:
-            raise StorageError(f"{path}: not a chat saved by this version", path=str(path))
-        messages = [
-            message_from_dict(item, f"{path}: messages[{index}]")
-            for index, item in enumerate(data.get("messages", ()))
-        ]
-        chat = cls(model, data.get("system"), tools, options)
-        chat.messages = messages
+        saved = read_chat(Path(path))
+        chat = cls(model, saved.system, tools, options)
+        chat.messages = list(saved.messages)
+        chat._calls_made = sum(len(message.calls) for message in saved.messages)
         return chat
 
     def _response(self, form: Any) -> Grammar | None:

@@ -6,19 +6,20 @@ logits, dialects or tools.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakMethod
 
 import llguidance
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import GrammarError, SchemaError
+from engine.errors import GrammarError, InternalError, SchemaError
 from engine.tokenizer import HeaderTokenizer
 from engine.vocab import Vocab
 
@@ -31,6 +32,8 @@ JSON_STYLE: Final[Mapping[str, Any]] = {
     "item_separator": ", ",
     "key_separator": ": ",
 }
+MAX_REASON: Final = 600  # characters of llguidance's own words
+
 _JSON_OPTIONS: Final = cast("Any", dict(JSON_STYLE))
 
 
@@ -153,7 +156,9 @@ class _Wrapper:
     bos_token_id = None
 
     def __init__(self, vocab: Vocab, terminals: Terminals, encode: Encode) -> None:
-        self._encode = encode
+        # Weak: llguidance's object is kept for as long as the vocabulary lives, and Python's
+        # collector can't see through it.
+        self._encode = WeakMethod(encode) if inspect.ismethod(encode) else lambda: encode
         self.eos_token_id = min(terminals.ends)
         self.special_token_ids = sorted(terminals.special)
         tokens = list(vocab.tokens)
@@ -164,7 +169,19 @@ class _Wrapper:
         self.tokens = tokens
 
     def __call__(self, text: str | bytes) -> list[int]:
-        return self._encode(text if isinstance(text, str) else text.decode("utf-8", "replace"))
+        encode = self._encode()
+        if encode is None:
+            raise InternalError("the model behind this grammar is gone")
+        return encode(text if isinstance(text, str) else text.decode("utf-8", "replace"))
+
+
+def _own_tokenizer(vocab: Vocab) -> HeaderTokenizer:
+    """The tokenizer made from the vocabulary alone, which keeps it."""
+    own = vars(vocab).get("_own_tokenizer")
+    if not isinstance(own, HeaderTokenizer):
+        own = HeaderTokenizer(vocab)
+        object.__setattr__(vocab, "_own_tokenizer", own)
+    return own
 
 
 _tokenizers: WeakKeyDictionary[Vocab, dict[Terminals, llguidance.LLTokenizer]] = WeakKeyDictionary()
@@ -177,7 +194,7 @@ def _tokenizer(vocab: Vocab, terminals: Terminals, encode: Encode | None) -> llg
     with _lock:
         known = _tokenizers.setdefault(vocab, {})
         if terminals not in known:
-            wrapper: Any = _Wrapper(vocab, terminals, encode or HeaderTokenizer(vocab).encode)
+            wrapper: Any = _Wrapper(vocab, terminals, encode or _own_tokenizer(vocab).encode)
             known[terminals] = llguidance.LLTokenizer(
                 wrapper, n_vocab=vocab.n_vocab, eos_token=sorted(terminals.ends)
             )
@@ -255,6 +272,7 @@ _UNIMPLEMENTED = re.compile(r'Unimplemented keys: \["([^"]+)"')
 
 def _typed(grammar: Grammar, text: str) -> GrammarError:
     """llguidance's message as our error: first line, place, and the keyword where one is named."""
+    text = text[:MAX_REASON]  # a matcher that hits a limit prints its whole state
     place = _PLACE.match(text)
     rest = text[place.end() :] if place else text
     keyword = _UNIMPLEMENTED.search(rest)

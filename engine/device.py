@@ -7,8 +7,10 @@ and does not load models.
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,3 +125,28 @@ class _Functions:
 
 def _text(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace")
+
+
+def fast_cores() -> int:
+    """How many cores decode well: performance cores on Apple Silicon, physical ones elsewhere.
+
+    llama.cpp's own rule (`common_cpu_get_num_math`); hyper-threads only get in each other's way.
+    """
+    if sys.platform == "darwin":
+        try:
+            answer = subprocess.run(
+                ["/usr/sbin/sysctl", "-n", "hw.perflevel0.physicalcpu"],
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=True,
+            )
+            return max(1, int(answer.stdout))
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return os.cpu_count() or 4  # an Intel Mac has no performance levels
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    siblings = {
+        path.read_text().strip()
+        for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings")
+    }
+    return max(1, min(usable or 4, len(siblings) or usable or 4))

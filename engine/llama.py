@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,15 @@ import llama_cpp.llama_cpp as ll  # not `import llama_cpp as ll`: its names are 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import Cancelled, DecodeFailed, ModelError, StorageError, UsageError
+from engine.device import fast_cores
+from engine.errors import (
+    Cancelled,
+    ContextFull,
+    DecodeFailed,
+    ModelError,
+    StorageError,
+    UsageError,
+)
 
 FlashAttention = Literal["auto", "on", "off"]
 FLASH: Final[dict[str, int]] = {"auto": -1, "off": 0, "on": 1}
@@ -106,35 +114,11 @@ def build_info() -> dict[str, Any]:
     }
 
 
-def fast_cores() -> int:
-    """How many cores decode well: performance cores on Apple Silicon, physical ones elsewhere.
-
-    llama.cpp's own rule (`common_cpu_get_num_math`); hyper-threads only get in each other's way.
-    """
-    if sys.platform == "darwin":
-        try:
-            answer = subprocess.run(
-                ["/usr/sbin/sysctl", "-n", "hw.perflevel0.physicalcpu"],
-                capture_output=True,
-                text=True,
-                timeout=5,
-                check=True,
-            )
-            return max(1, int(answer.stdout))
-        except (OSError, ValueError, subprocess.SubprocessError):
-            return os.cpu_count() or 4  # an Intel Mac has no performance levels
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    siblings = {
-        path.read_text().strip()
-        for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings")
-    }
-    return max(1, min(usable or 4, len(siblings) or usable or 4))
-
-
 class LlamaBackend:
     """One loaded model with one context. See `engine.backend.Backend` for the contract."""
 
     can_rewind: bool
+    owner: object | None = None
 
     def __init__(
         self,
@@ -150,17 +134,22 @@ class LlamaBackend:
         Raises ModelError with llama.cpp's own words, ContextFull never.
         """
         self._log = start(verbose=verbose)
-        self._model: Any = None
-        self._context: Any = None
-        self._batch: Any = None
         self.path = path
-        self.options = options or LoadOptions()
+        self.options = _checked(options or LoadOptions())
+        self._held = _Held()
+        self._free = weakref.finalize(self, self._held.free)
         try:
             self._load(on_progress)
             self._open_context()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _context(self) -> Any:
+        if not self._held.context:
+            raise UsageError("this model is closed; load it again")
+        return self._held.context
 
     def _load(self, on_progress: Callable[[float], bool] | None) -> None:
         params = ll.llama_model_default_params()
@@ -169,20 +158,14 @@ class LlamaBackend:
         params.load_mode = (
             ll.LLAMA_LOAD_MODE_MMAP if self.options.use_mmap else ll.LLAMA_LOAD_MODE_NONE
         )
-        stopped = False
-
-        def report(share: float, _: Any) -> bool:
-            nonlocal stopped
-            if on_progress is not None and not on_progress(share):
-                stopped = True
-            return not stopped
-
-        callback = ll.llama_progress_callback(report)
+        question = _Question(lambda share: on_progress is not None and not on_progress(share))
+        callback = ll.llama_progress_callback(lambda share, _: not question.says_stop(share))
         params.progress_callback = callback
-        self._model = ll.llama_model_load_from_file(os.fsencode(self.path), params)
-        if stopped:
+        self._held.model = ll.llama_model_load_from_file(os.fsencode(self.path), params)
+        question.settle()
+        if question.is_stopped:
             raise Cancelled(f"loading {self.path.name} was stopped")
-        if not self._model:
+        if not self._held.model:
             raise ModelError(
                 f"{self.path}: llama.cpp could not load it: {self._log.errors()}", path=self.path
             )
@@ -190,33 +173,36 @@ class LlamaBackend:
     def _open_context(self) -> None:
         options = self.options
         params = ll.llama_context_default_params()
-        trained = ll.llama_model_n_ctx_train(self._model)
-        params.n_ctx = options.n_ctx or min(trained, MAX_DEFAULT_CTX)
-        params.n_batch = params.n_ubatch = min(CHUNK, params.n_ctx)
+        model = self._held.model
+        trained = ll.llama_model_n_ctx_train(model)
+        wanted = options.n_ctx or min(trained, MAX_DEFAULT_CTX)
+        # llama.cpp rounds up to whole blocks of 256, and aborts on a batch below n_seq; what was
+        # asked for is the limit that we keep.
+        params.n_ctx = max(wanted, CHUNK)
+        params.n_batch = params.n_ubatch = max(CHUNK, options.n_seq)
         params.n_seq_max = options.n_seq
         params.kv_unified = True  # forks share cells, and one sequence may use the whole context
         params.flash_attn_type = FLASH[options.flash_attention]
         params.n_threads = params.n_threads_batch = options.threads or fast_cores()
         params.no_perf = True
-        self._context = ll.llama_init_from_model(self._model, params)
-        if not self._context:
+        self._held.context = ll.llama_init_from_model(model, params)
+        if not self._held.context:
             raise ModelError(
-                f"no memory or no support for a context of {params.n_ctx} tokens: "
+                f"no memory or no support for a context of {wanted} tokens: "
                 f"{self._log.errors()}; try a smaller --ctx-size",
-                n_ctx=params.n_ctx,
+                n_ctx=wanted,
             )
         self._memory = ll.llama_get_memory(self._context)
-        self._vocab = ll.llama_model_get_vocab(self._model)
+        self._vocab = ll.llama_model_get_vocab(model)
         self.n_vocab = ll.llama_vocab_n_tokens(self._vocab)
-        # llama.cpp rounds up to whole blocks of 256; what was asked for is the limit.
-        self.n_ctx = min(int(params.n_ctx), int(ll.llama_n_ctx(self._context)))
+        self.n_ctx = min(wanted, int(ll.llama_n_ctx(self._context)))
         self.n_seq = options.n_seq
         self.threads = int(params.n_threads)
         self.n_ctx_train = int(trained)
         self._n_batch = int(ll.llama_n_batch(self._context))
-        recurrent = ll.llama_model_is_recurrent(self._model)
-        self.can_rewind = not (recurrent or ll.llama_model_is_hybrid(self._model))
-        self._batch = ll.llama_batch_init(self._n_batch, 0, 1)
+        recurrent = ll.llama_model_is_recurrent(model)
+        self.can_rewind = not (recurrent or ll.llama_model_is_hybrid(model))
+        self._batch = self._held.batch = ll.llama_batch_init(self._n_batch, 0, 1)
         for index in range(self._n_batch):
             self._batch.n_seq_id[index] = 1
         self._tokens = np.ctypeslib.as_array(self._batch.token, (self._n_batch,))
@@ -236,7 +222,7 @@ class LlamaBackend:
     def description(self) -> str:
         """llama.cpp's own words for the model, such as `llama 135M Q4_1`."""
         buffer = ctypes.create_string_buffer(256)
-        ll.llama_model_desc(self._model, buffer, 256)
+        ll.llama_model_desc(ll.llama_get_model(self._context), buffer, 256)
         return buffer.value.decode("utf-8", "replace")
 
     def decode(
@@ -247,6 +233,7 @@ class LlamaBackend:
         seq: int = 0,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
+        context = self._context
         count = len(tokens)
         if not 0 < count <= self._n_batch:
             raise UsageError(f"a batch holds 1 to {self._n_batch} tokens, found {count}")
@@ -259,31 +246,41 @@ class LlamaBackend:
         for index in range(count):
             self._batch.seq_id[index][0] = seq
         self._batch.n_tokens = count
-        status = self._run(cancelled if count > 1 else None)
+        status = self._run(context, cancelled if count > 1 else None)
         if status == 0:
             return
         self.forget(position, seq=seq)  # what an aborted batch left behind
         if status == 2:
             raise Cancelled(f"stopped in the prompt at token {position}", position=position)
-        reason = "the KV cache has no room" if status == 1 else self._log.errors()
+        if status == 1:
+            raise ContextFull(
+                f"no room for {count} more tokens at position {position}: the context of "
+                f"{self.n_ctx} tokens is shared by all open chats; close one or load with a "
+                "larger --ctx-size",
+                need=position + count,
+                n_ctx=self.n_ctx,
+            )
         raise DecodeFailed(
-            f"llama_decode answered {status} at position {position}: {reason}",
+            f"llama_decode answered {status} at position {position}: {self._log.errors()}",
             status=status,
             position=position,
         )
 
-    def _run(self, cancelled: Callable[[], bool] | None) -> int:
+    def _run(self, context: Any, cancelled: Callable[[], bool] | None) -> int:
         if cancelled is None:
-            return int(ll.llama_decode(self._context, self._batch))
+            return int(ll.llama_decode(context, self._batch))
         # ggml-cpu asks before every graph node; the question also lets Python's signal handlers
         # run. About 1 us a node: nothing beside a prompt, too much beside a single token.
-        callback = ll.ggml_abort_callback(lambda _: cancelled())
-        ll.llama_set_abort_callback(self._context, callback, ctypes.c_void_p(0))
+        question = _Question(lambda _: cancelled())
+        callback = ll.ggml_abort_callback(question.says_stop)
+        ll.llama_set_abort_callback(context, callback, ctypes.c_void_p(0))
         try:
-            return int(ll.llama_decode(self._context, self._batch))
+            status = int(ll.llama_decode(context, self._batch))
         finally:
             nothing = ll.ggml_abort_callback()  # a null pointer
-            ll.llama_set_abort_callback(self._context, nothing, ctypes.c_void_p(0))
+            ll.llama_set_abort_callback(context, nothing, ctypes.c_void_p(0))
+        question.settle()
+        return status
 
     def logits(self) -> NDArray[np.float32]:
         address = self._logits_address(self._context, -1)
@@ -296,9 +293,13 @@ class LlamaBackend:
         return self._view
 
     def forget(self, start: int, *, seq: int = 0) -> bool:
+        if not self._held.context:
+            return True  # all is forgotten already
         return bool(ll.llama_memory_seq_rm(self._memory, seq, start, -1))
 
     def copy(self, source: int, target: int) -> None:
+        context = self._context  # raises where the model is closed
+        assert context
         self.forget(0, seq=target)
         ll.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
@@ -315,19 +316,70 @@ class LlamaBackend:
 
     def tokenize(self, text: bytes, parse_special: bool = False) -> list[int]:
         """llama.cpp's own tokeniser, without BOS. User-defined tokens are parsed in any case."""
-        return tokenize(self._vocab, text, parse_special)
+        return tokenize(
+            ll.llama_model_get_vocab(ll.llama_get_model(self._context)), text, parse_special
+        )
 
     def close(self) -> None:
-        if self._batch is not None:
-            ll.llama_batch_free(self._batch)
-            self._batch = None
-        self._view = None
-        if self._context:
-            ll.llama_free(self._context)
-            self._context = None
-        if self._model:
-            ll.llama_model_free(self._model)
-            self._model = None
+        """Free weights and cache, also those of a load that failed. Twice is fine."""
+        self._view, self._view_address = None, 0
+        self._free()
+
+
+class _Held:
+    """The pointers that have to be freed, apart from the backend so that a finalizer can."""
+
+    def __init__(self) -> None:
+        self.model: Any = None
+        self.context: Any = None
+        self.batch: Any = None
+
+    def free(self) -> None:
+        if self.batch is not None:
+            ll.llama_batch_free(self.batch)
+        if self.context:
+            ll.llama_free(self.context)
+        if self.model:
+            ll.llama_model_free(self.model)
+        self.batch = self.context = self.model = None
+
+
+class _Question:
+    """A Python question asked from C, where an exception would be lost: it is kept, and stops."""
+
+    def __init__(self, ask: Callable[[Any], bool]) -> None:
+        self._ask = ask
+        self._error: BaseException | None = None
+        self.is_stopped = False
+
+    def says_stop(self, value: Any) -> bool:
+        if not self.is_stopped:
+            try:
+                self.is_stopped = self._ask(value)
+            except BaseException as error:  # raised again by `settle`
+                self._error, self.is_stopped = error, True
+        return self.is_stopped
+
+    def settle(self) -> None:
+        """Raise what the question raised."""
+        if self._error is not None:
+            raise self._error
+
+
+def _checked(options: LoadOptions) -> LoadOptions:
+    """Refuse numbers that llama.cpp would wrap around or abort on."""
+    if options.flash_attention not in FLASH:
+        raise UsageError(
+            f"flash_attention is one of {', '.join(FLASH)}, not {options.flash_attention!r}"
+        )
+    if options.gpu_layers != "all" and not isinstance(options.gpu_layers, int):
+        raise UsageError(f"gpu_layers is a number or 'all', not {options.gpu_layers!r}")
+    limits = {"n_ctx": (0, 2**24), "threads": (0, 512), "n_seq": (1, 64)}
+    for name, (low, high) in limits.items():
+        value = getattr(options, name)
+        if not low <= value <= high:
+            raise UsageError(f"{name} is between {low} and {high}, not {value}")
+    return options
 
 
 def tokenize(vocab: Any, text: bytes, parse_special: bool) -> list[int]:

@@ -94,6 +94,8 @@ def message_from_dict(data: object, where: str = "message") -> Message:
         role = "tool"
     if role not in ROLES:
         raise UsageError(f"{where}: unknown role {role!r}; expected one of {', '.join(ROLES)}")
+    if not isinstance(data.get("tool_calls") or (), Sequence):
+        raise UsageError(f"{where}.tool_calls: expected a list")
     calls = tuple(
         _call_from_dict(item, f"{where}.tool_calls[{index}]")
         for index, item in enumerate(data.get("tool_calls") or ())

@@ -48,7 +48,7 @@ class Model:
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        self._slots = list(range(self.backend.n_seq))
+        self._slots: dict[int, TokenSequence] = {}  # taken ones
         self._lock = threading.Lock()
 
     @property
@@ -86,19 +86,33 @@ class Model:
     def sequence(self) -> TokenSequence:
         """An empty sequence in a free slot. Raises UsageError when all slots are taken."""
         with self._lock:
-            if not self._slots:
+            free = [slot for slot in range(self.backend.n_seq) if slot not in self._slots]
+            if not free:
                 raise UsageError(
                     f"all {self.backend.n_seq} sequences of this model are in use; "
                     "close a chat or load with a larger n_seq"
                 )
-            return TokenSequence(self.backend, self._slots.pop(0))
+            sequence = self._slots[free[0]] = TokenSequence(self.backend, free[0])
+            return sequence
+
+    def fork(self, sequence: TokenSequence) -> TokenSequence:
+        """A copy of a sequence in a free slot; see `Sequence.fork`."""
+        slot = self.sequence().slot
+        with self._lock:
+            twin = self._slots[slot] = sequence.fork(slot)
+        return twin
 
     def release(self, sequence: TokenSequence) -> None:
-        """Give a sequence's slot back; its tokens are forgotten."""
-        sequence.clear()
+        """Give a sequence's slot back; its tokens are forgotten. Twice is fine."""
         with self._lock:
-            if sequence.slot not in self._slots:
-                self._slots.insert(0, sequence.slot)
+            if self._slots.get(sequence.slot) is not sequence:
+                return
+            sequence.clear()
+            del self._slots[sequence.slot]
+
+    def owns(self, sequence: TokenSequence) -> bool:
+        """Whether the sequence still has its slot."""
+        return self._slots.get(sequence.slot) is sequence
 
     def chat(
         self,

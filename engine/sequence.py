@@ -92,9 +92,11 @@ class Sequence:
     def logits(self) -> NDArray[np.float32]:
         """The logits after the last token, shape (n_vocab,). A view: valid until the next call.
 
-        Computes what `push` left waiting, and the last token again after a rewind.
+        Computes what `push` left waiting, and the last token again after a rewind or when another
+        sequence was computed in between.
         """
-        if self._stale and self._computed and self._computed == len(self._ids):
+        is_stale = self._stale or self._backend.owner is not self
+        if is_stale and self._computed and self._computed == len(self._ids):
             self._forget(self._computed - 1)
         self.compute()
         return self._backend.logits()
@@ -162,7 +164,12 @@ class Sequence:
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped after {start} of {total} prompt tokens", done=start)
             chunk = self._ids[self._computed : self._computed + step]
-            self._backend.decode(chunk, self._computed, seq=self.slot, cancelled=cancelled)
+            try:
+                self._backend.decode(chunk, self._computed, seq=self.slot, cancelled=cancelled)
+            except BaseException:  # Ctrl-C may come after the work: the cache must not be ahead
+                self._backend.forget(self._computed, seq=self.slot)
+                self._stale = True
+                raise
             self._count(chunk)
             yield start + len(chunk)
 
@@ -188,6 +195,7 @@ class Sequence:
             self._lost = self._lost[again:] if again == len(chunk) else []
         self._computed += len(chunk)
         self._stale = False
+        self._backend.owner = self
         self.counts = Counts(self.counts.computed + len(chunk), self.counts.again + again)
 
     def rewind(self, count: int) -> None:

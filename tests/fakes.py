@@ -73,6 +73,7 @@ class ScriptedBackend:
     """
 
     can_rewind = True
+    owner: object | None = None
 
     def __init__(self, n_vocab: int, *, n_ctx: int = 4096, n_batch: int = 64, n_seq: int = 4):
         self.n_vocab, self.n_ctx, self.n_seq = n_vocab, n_ctx, n_seq

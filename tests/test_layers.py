@@ -12,7 +12,7 @@ ENGINE = Path(__file__).parents[1] / "engine"
 
 # A module imports only from its own layer's row or from rows above it in this table.
 LAYERS: list[set[str]] = [
-    {"errors", "messages", "events", "resources", "_version"},
+    {"errors", "messages", "events", "resources", "saved", "_version"},
     {"gguf", "tokenbytes", "special", "pretokenizers", "vocab", "fit", "store", "repository", "hub"}
     | {"backend", "llama", "device", "_native"},
     {"profile", "template", "encoding", "tokenizer", "prompt", "sequence"},

@@ -26,7 +26,7 @@ from engine.template.given import (
 )
 from engine.template.limits import Limits, Refused
 from engine.template.marked import all_content, content_ranges, origin_of, plain
-from engine.template.sandbox import Program, RaisedByTemplate, SecurityError
+from engine.template.sandbox import Program, RaisedByTemplate, SecurityError, syntax_line
 from engine.template.suffix import NoSuffix, suffix_after
 from engine.template.writing import mark_all
 
@@ -204,12 +204,12 @@ class ChatTemplate:
     def _failure(self, error: Exception) -> TemplateError:
         """Any exception of a template's as one line with its place."""
         program = getattr(self, "_program", None)
-        line = program.line_of(error) if program else getattr(error, "lineno", None)
+        line = program.line_of(error) if program else syntax_line(error)
         reason = " ".join(str(error).split())[:500] or type(error).__name__
         reason = reason.replace("'engine.template.marked.Marked object'", "'str object'")
         if isinstance(error, RaisedByTemplate):
             reason = f"the template refuses this conversation: {reason}"
-        elif isinstance(error, RecursionError):
+        elif isinstance(error, RecursionError | MemoryError | SyntaxError):
             reason = "it is nested too deeply"
         elif isinstance(error, Refused):
             reason = f"not rendered, because {reason}"

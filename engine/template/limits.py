@@ -27,7 +27,7 @@ class Limits:
     steps: int = 1_000_000
     items: int = 100_000  # of any one list, range or split
     depth: int = 64  # macros within macros
-    source: int = 128 * 1024  # characters of the template itself
+    source: int = 64 * 1024  # characters of the template itself: compiling them may take 2 s
 
 
 class Refused(Exception):

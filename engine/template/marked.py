@@ -109,6 +109,7 @@ def join(budget: Budget, pieces: Iterable[str]) -> str:
     length, has_content = 0, False
     limit = budget.limits.output
     for piece in pieces:
+        budget.step()
         length += len(piece)
         if length > limit:
             break

@@ -29,7 +29,7 @@ from engine.template.limits import CURRENT, Budget, Limits, Refused
 from engine.template.marked import call_method, join, tainted
 from engine.template.writing import format_text, text_of
 
-__all__ = ["Program", "RaisedByTemplate", "SecurityError", "raise_exception"]
+__all__ = ["Program", "RaisedByTemplate", "SecurityError", "raise_exception", "syntax_line"]
 
 FILE_NAME: Final = "<chat template>"
 _OWN_LISTS: Final = frozenset({"append", "extend", "insert", "pop", "remove", "reverse", "clear"})
@@ -297,6 +297,11 @@ def _environment(now: Callable[[], datetime.datetime]) -> _Sandbox:
     return env
 
 
+def syntax_line(error: BaseException) -> int | None:
+    """The line of an error that Jinja found while reading the template."""
+    return error.lineno if isinstance(error, TemplateSyntaxError) else None
+
+
 class Program:
     """A compiled template. Safe to run from several threads at once."""
 
@@ -324,9 +329,7 @@ class Program:
 
     def line_of(self, error: BaseException) -> int | None:
         """The template's line where `error` came from, if it came from there."""
-        if isinstance(error, TemplateSyntaxError):
-            return error.lineno
-        line = None
+        line = syntax_line(error)
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code.co_filename == FILE_NAME:
