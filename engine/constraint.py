@@ -168,6 +168,11 @@ class _Wrapper:
             tokens[index] = b"\xff" + tokens[index]
         self.tokens = tokens
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the tokenizer is still there."""
+        return self._encode() is not None
+
     def __call__(self, text: str | bytes) -> list[int]:
         encode = self._encode()
         if encode is None:
@@ -184,7 +189,9 @@ def _own_tokenizer(vocab: Vocab) -> HeaderTokenizer:
     return own
 
 
-_tokenizers: WeakKeyDictionary[Vocab, dict[Terminals, llguidance.LLTokenizer]] = WeakKeyDictionary()
+_tokenizers: WeakKeyDictionary[Vocab, dict[Terminals, tuple[_Wrapper, llguidance.LLTokenizer]]] = (
+    WeakKeyDictionary()
+)
 _lock = threading.Lock()
 
 
@@ -193,12 +200,15 @@ def _tokenizer(vocab: Vocab, terminals: Terminals, encode: Encode | None) -> llg
         raise GrammarError("this vocabulary has no end-of-generation token to end a grammar with")
     with _lock:
         known = _tokenizers.setdefault(vocab, {})
+        if terminals in known and not known[terminals][0].is_alive:
+            del known[terminals]
         if terminals not in known:
-            wrapper: Any = _Wrapper(vocab, terminals, encode or _own_tokenizer(vocab).encode)
-            known[terminals] = llguidance.LLTokenizer(
-                wrapper, n_vocab=vocab.n_vocab, eos_token=sorted(terminals.ends)
+            wrapper = _Wrapper(vocab, terminals, encode or _own_tokenizer(vocab).encode)
+            tokenizer = llguidance.LLTokenizer(
+                cast("Any", wrapper), n_vocab=vocab.n_vocab, eos_token=sorted(terminals.ends)
             )
-        return known[terminals]
+            known[terminals] = wrapper, tokenizer
+        return known[terminals][1]
 
 
 class _Matcher:

@@ -71,16 +71,19 @@ class Dialect:
         prefix: bytes = b"",
         loose: bool = False,
         or_answer: bool = False,
+        again: bool = False,
     ) -> Grammar:
-        """The grammar of a message's calls, from the trigger to the message's end.
+        """The grammar of a call, from its trigger to its end.
 
         `prefix` is text that the token with the trigger's first byte brings along. `loose` allows
         any name and any JSON object: for following a model that is not constrained. `or_answer`
-        allows the style's `answer` word instead, at which the grammar is complete.
+        allows the style's `answer` word instead, at which the grammar is complete. `again` is for
+        behind a call: one more, or nothing.
         """
         source = read_text("grammars", "tools", self.style.grammar)
         answer = self.style.answer if or_answer else ""
-        text = _Assembly(self, tools, loose).text(source, prefix, answer)
+        separator = self.style.separator if again else None
+        text = _Assembly(self, tools, loose).text(source, prefix, answer, separator)
         return Grammar.from_lark(text, self.style.grammar)
 
     def matcher(
@@ -90,9 +93,11 @@ class Dialect:
         prefix: bytes = b"",
         loose: bool = False,
         or_answer: bool = False,
+        again: bool = False,
     ) -> Constraint:
         """A fresh matcher for `grammar`."""
-        return self.constraint(self.grammar(tools, prefix=prefix, loose=loose, or_answer=or_answer))
+        grammar = self.grammar(tools, prefix=prefix, loose=loose, or_answer=or_answer, again=again)
+        return self.constraint(grammar)
 
     def answer_matcher(self) -> Constraint:
         """A matcher for the style's `answer` word alone."""
@@ -174,7 +179,7 @@ class _Assembly:
         # A loose grammar has one copy for all functions: it allows any name.
         return found[:1] if self.loose and which == "function" else found
 
-    def text(self, source: str, prefix: bytes, answer: str) -> str:
+    def text(self, source: str, prefix: bytes, answer: str, separator: str | None) -> str:
         plain = []
         for name, attributes, body in _RULE.findall(source):
             if name.endswith("@"):
@@ -186,6 +191,10 @@ class _Assembly:
             lines[0] = lines[0].replace("start:", "calls:", 1)
             start = f"start: {_literal(prefix.decode('utf-8', 'replace'))} calls"
             lines.insert(0, start + (f" | {_literal(answer)}" if answer else ""))
+        if separator is not None:
+            lines[0] = lines[0].replace("start:", "calls:", 1)
+            optional = f"{_literal(separator)}? " if separator else ""
+            lines.insert(0, f"start: ({optional}calls)?")
         return "\n".join([*lines, *self.copies.values()]) + "\n"
 
     def alternatives(self, body: str) -> str:

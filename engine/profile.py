@@ -41,6 +41,8 @@ class Style:
 
     `prompt` tells the model of its tools where the template doesn't; `answer` is what a message
     begins with that is no call, for models that would never begin a call by themselves.
+    `separator` stands between the calls of one message, where there may be several (None: one).
+    `written` is how a call looks in a history that the template would not show it in.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Style:
     prompt: str = ""
     prompt_always: bool = False
     answer: str = ""
+    separator: str | None = None
+    written: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,8 @@ _KEYS: Final = {
     "result": {"role", "form", "wrap", "text_key"},
     "builtins": {"variable", "tools", "code"},
     "template": {"source"},
-    "style": {"grammar", "triggers", "prompt", "prompt_always", "answer"},
+    "style": {"grammar", "triggers", "prompt", "prompt_always", "answer"}
+    | {"separator", "written"},
 }
 
 
@@ -243,6 +248,8 @@ class _Reader:
             prompt,
             bool(table.get("prompt_always")),
             str(table.get("answer", "")),
+            table.get("separator"),
+            str(table.get("written", "")),
         )
 
 

@@ -6,6 +6,7 @@ code.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,10 +40,12 @@ class Prompt:
         object.__setattr__(self, "_control", control)
         object.__setattr__(self, "_takes_system", self._renders(_plain("system", "user")))
         object.__setattr__(self, "_takes_tools", self._prints_tools())
+        object.__setattr__(self, "_writes_calls", bool(self.style.written) and self._drops_calls())
 
     _control: Mapping[str, int] = field(init=False, repr=False)
     _takes_system: bool = field(init=False, repr=False)
     _takes_tools: bool = field(init=False, repr=False)
+    _writes_calls: bool = field(init=False, repr=False)
 
     @property
     def prints_tools(self) -> bool:
@@ -66,6 +69,18 @@ class Prompt:
         except TemplateError:
             return False
         return _PROBE.name in rendered.text
+
+    def _drops_calls(self) -> bool:
+        """Whether the template leaves past calls out, or would show them in another style."""
+        if self.style.prompt_always:
+            return True
+        call = Call("probe", _PROBE.name, {})
+        messages = [*_plain("user"), Message("assistant", calls=(call,)), *_plain("user")]
+        try:
+            rendered = self.template.render(messages, variables=self.variables)
+        except TemplateError:
+            return True
+        return bool(rendered.dropped_calls)
 
     def opening(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
@@ -142,6 +157,8 @@ class Prompt:
     def _prepared(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Message]:
         """The messages as this template and family want them."""
         out = [self._result(m) if m.role == "tool" else m for m in messages]
+        if self._writes_calls:
+            out = [self._written(m) if m.calls else m for m in out]
         section = self._tool_section(tools)
         if section:
             out = _with_system(out, section)
@@ -156,6 +173,18 @@ class Prompt:
             return ""
         section = ChatTemplate(self.style.prompt, name=f"{self.profile.name} tool prompt")
         return section.render([], tools=wanted).text.strip("\n")
+
+    def _written(self, message: Message) -> Message:
+        """The message with its calls in the style's own form, as text."""
+        form = self.style.written
+        calls = [
+            form.replace("{name}", call.name).replace(
+                "{arguments}", json.dumps(dict(call.arguments), ensure_ascii=False)
+            )
+            for call in message.calls
+        ]
+        text = (self.style.separator or "").join(calls)
+        return replace(message, content=message.text + text, calls=())
 
     def _result(self, message: Message) -> Message:
         form = self.profile.result

@@ -22,6 +22,7 @@ from engine.sampler import Sampler
 from engine.watch import CallStart, Watch
 
 Choice = Literal["auto", "required", "none"]
+MAX_CALLS = 8  # of one message
 Opening = Literal["free", "choose", "answer"]
 
 
@@ -102,6 +103,8 @@ class Turn:
         self._constrain = constrain
         self._new_id = new_id
         self._follower: Constraint | None = None  # the matcher of the open call
+        self._captures: list[tuple[str, bytes]] = []  # of the calls before it in this message
+        self._n_calls = 0
         self._pending: tuple[CallStart, Constraint] | None = None
         self._forbidden: NDArray[np.uint32] | None = None
         self._response = response
@@ -159,7 +162,9 @@ class Turn:
             return token, None
         if self._choice.mode == "none":
             return self._choose_other(logits, sampler, token), None
-        matcher = self._matcher(start)
+        matcher = self._matcher_or_none(start)
+        if matcher is None:
+            return token, None
         if self._constrain and not matcher.allows(token):
             token, allowed = sampler.sample(logits, matcher.mask())
             self._pending = (start, matcher)
@@ -176,6 +181,13 @@ class Turn:
             mask[token >> 5] &= ~np.uint32(1 << (token & 31))
             token, _ = sampler.sample(logits, mask)
         return token
+
+    def _matcher_or_none(self, start: CallStart) -> Constraint | None:
+        """The matcher of a call that begins so; None where the tokens held are no call's."""
+        try:
+            return self._matcher(start)
+        except GrammarError:
+            return None
 
     def _matcher(self, start: CallStart, *, or_answer: bool = False) -> Constraint:
         assert self._dialect is not None  # tools are only given with a dialect
@@ -234,10 +246,30 @@ class Turn:
             return
         try:
             self._follower.advance(token)
+            if token not in self._ends:
+                self._go_on()
         except GrammarError as error:
             if self._constrain:
                 raise
             self.result.broken = f"the call leaves its form: {error.message}"
+
+    def _go_on(self) -> None:
+        """Behind a whole call, where the style allows several: a matcher for one more, or none.
+
+        One matcher a call, since llguidance keeps one of several equal captures.
+        """
+        assert self._follower is not None and self._dialect is not None
+        if self._dialect.style.separator is None or self._n_calls + 1 >= MAX_CALLS:
+            return
+        captures = self._follower.captures() if self._follower.is_accepting else []
+        if captures:
+            self._captures += captures
+            self._n_calls += 1
+            self._follower = self._dialect.matcher(
+                self._tools, loose=not self._constrain, again=True
+            )
+            if self._constrain:
+                self.constraint = self._follower
 
     def _end(self, meaning: EndMeaning) -> list[Event]:
         self.result.end = meaning
@@ -259,7 +291,7 @@ class Turn:
         if self.result.broken is not None:
             return []
         try:
-            return self._dialect.calls(self._follower.captures())
+            return self._dialect.calls([*self._captures, *self._follower.captures()])
         except GrammarError as error:
             self.result.broken = error.message
             return []

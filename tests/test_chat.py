@@ -9,7 +9,14 @@ import pytest
 from fakes import byte_vocab, scripted_model
 
 import engine
-from engine.errors import ContextFull, NonFiniteLogits, SchemaError, ToolDefinitionError, UsageError
+from engine.errors import (
+    ContextFull,
+    NonFiniteLogits,
+    SchemaError,
+    StorageError,
+    ToolDefinitionError,
+    UsageError,
+)
 from engine.events import Control, Finish, Notice, Text, Token, ToolCall, ToolResult
 
 GREEDY = engine.Sampling(temperature=0)
@@ -447,3 +454,171 @@ def test_a_result_that_does_not_fit_ends_the_answer_with_context_full():
             last = event
         assert isinstance(last, Finish) and last.reason == "context_full"
         assert "do not fit in 800" in last.message and room
+
+
+def add(a: int, b: int = 7) -> int:
+    """Add."""
+    return a + b
+
+
+def subtract(a: int, b: int = 7) -> int:
+    """Subtract."""
+    return a - b
+
+
+def hermes_call(name: str, **arguments: int) -> str:
+    body = json.dumps({"name": name, "arguments": arguments})
+    return f"<tool_call>\n{body}\n</tool_call>"
+
+
+@pytest.mark.parametrize("constrain", [True, False])
+def test_every_call_of_one_message_keeps_its_own_name_and_arguments(constrain):
+    """Also where neighbours are equal, or differ in the name alone."""
+    model = scripted_model(family="hermes")
+    wanted = [("add", {"a": 1}), ("add", {"a": 2}), ("add", {"a": 2}), ("subtract", {"a": 2})]
+    said = "\n".join(hermes_call(name, **arguments) for name, arguments in wanted)
+    say(model, "Let me see. " + said, "done")
+    with model.chat(tools=[add, subtract], sampling=GREEDY, constrain=constrain) as chat:
+        events = list(chat.stream("?"))
+        calls = [(e.name, dict(e.arguments)) for e in events if isinstance(e, ToolCall)]
+        assert calls == wanted
+        results = [event.content for event in events if isinstance(event, ToolResult)]
+        assert results == [8, 9, 9, -5]
+        assert text_of(events) == "Let me see. done"
+
+
+def test_a_start_that_only_looks_like_a_call_stays_text():
+    model = scripted_model(
+        byte_vocab(("<|im_start|>", "<|im_end|>", "<|python_tag|>")), family="llama3"
+    )
+    text = '{"name":' + " " * 40 + '"x"}'
+    say(model, text)
+    with model.chat(tools=[add], sampling=GREEDY, constrain=False) as chat:
+        events = list(chat.stream("?"))
+        assert "could not be read" in one(events, Notice).text or text_of(events) == text
+
+
+def test_a_call_in_indented_json_is_a_call():
+    model = scripted_model(
+        byte_vocab(("<|im_start|>", "<|im_end|>", "<|python_tag|>")), family="llama3"
+    )
+    say(model, '{\n  "name": "add",\n  "parameters": {"a": 1, "b": 2}\n}', "3")
+    with model.chat(tools=[add], sampling=GREEDY) as chat:
+        assert one(list(chat.stream("?")), ToolResult).content == 3
+
+
+def test_an_abandoned_prompt_leaves_no_trace():
+    for stop_at in (1, 3):
+        model = scripted_model()
+        with model.chat("s" * 300, sampling=GREEDY) as chat:
+            answer = chat.stream("first")
+            for _ in range(stop_at):
+                next(answer)
+            answer.close()
+            assert chat.messages == []
+            say(model, "ok")
+            list(chat.stream("second"))
+            assert stream_text(model, chat).count("<|im_start|>user") == 1
+
+
+def test_two_chats_in_turn_never_read_each_other_s_logits(model):
+    with model.chat(sampling=GREEDY) as one_chat, model.chat(sampling=GREEDY) as other:
+        say(model, "B", "A")
+        first = one_chat.stream("a")
+        while (event := next(first)).done < event.total:
+            pass  # its prompt is computed, its first token not yet chosen
+        list(other.stream("b"))
+        before = len(model.backend.computed)
+        events = list(first)
+        assert text_of(events) == "A"
+        assert len(model.backend.computed) > before  # its last token was computed again
+
+
+def test_a_closed_chat_and_a_second_close_do_no_harm(model):
+    first = model.chat(sampling=GREEDY)
+    first.close()
+    second = model.chat(sampling=GREEDY)
+    first.close()
+    third = model.chat(sampling=GREEDY)
+    assert second.sequence.slot != third.sequence.slot
+    with pytest.raises(UsageError, match="this chat is closed"):
+        list(first.stream("?"))
+
+
+def test_a_chat_that_fails_to_open_takes_no_slot(model):
+    for _ in range(6):
+        with pytest.raises(UsageError, match="unknown tool"):
+            model.chat(tools=[add], tool_choice="nope")
+    model.chat().close()
+
+
+def test_a_chat_answers_one_message_at_a_time(model):
+    say(model, "long")
+    with model.chat(sampling=GREEDY) as chat:
+        answer = chat.stream("?")
+        next(answer)
+        with pytest.raises(UsageError, match="answering already"):
+            next(chat.stream("!"))
+        list(answer)
+
+
+def test_memory_that_cannot_be_rewound_is_rendered_anew_after_a_cut_call(model):
+    model.backend.can_rewind = False
+    forget = model.backend.forget
+    model.backend.forget = lambda start, seq=0: start == 0 and forget(0, seq=seq)
+    say(model, '<tool_call>{"name": "add", "arguments": {"a": ', end=None)
+    with model.chat(tools=[add], sampling=GREEDY) as chat:
+        events = list(chat.stream("?", max_tokens=20))
+        assert one(events, Finish).reason == "length"
+        say_over(model, "<answer>fine")
+        assert text_of(list(chat.stream("again"))) == "fine"
+        assert stream_text(model, chat).count("<|im_start|>user") == 2
+
+
+def say_over(model, text: str) -> None:
+    """A new script, the old one's rest dropped."""
+    model.backend._script.clear()
+    model.backend._place = 0
+    say(model, text)
+
+
+def test_calls_of_a_loaded_chat_are_shown_in_the_family_s_own_form(model, tmp_path):
+    say(model, '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>', "<answer>8")
+    with model.chat(tools=[add], sampling=GREEDY) as chat:
+        list(chat.stream("?"))
+        chat.save(tmp_path / "chat.json")
+    with engine.Chat.load(tmp_path / "chat.json", model, [add]) as again:
+        say(model, "<answer>bye")
+        again.sampling = GREEDY
+        list(again.stream("!"))
+        shown = stream_text(model, again)
+        assert '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call><|im_end|>' in shown
+        say(model, '<tool_call>{"name": "add", "arguments": {"a": 2}}</tool_call>', "<answer>9")
+        call = one(list(again.stream("?")), ToolCall)
+        assert call.id not in {c.id for m in again.messages[:3] for c in m.calls}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[" * 100_000,
+        '{"version": true, "messages": []}',
+        '{"version": 1, "messages": 5}',
+        '{"version": 1, "system": 5, "messages": []}',
+        '{"version": 1, "messages": [{"role": "king", "content": ""}]}',
+        '{"version": 1, "messages": [{"role": "assistant", "tool_calls": 5}]}',
+    ],
+)
+def test_a_damaged_saved_chat_is_refused_by_name(model, tmp_path, text):
+    path = tmp_path / "chat.json"
+    path.write_text(text)
+    with pytest.raises(StorageError, match=r"chat\.json"):
+        engine.Chat.load(path, model)
+
+
+def test_sampling_that_makes_no_sense_is_refused_before_the_message_is_said(model):
+    with model.chat(sampling=engine.Sampling(min_p=2)) as chat:
+        with pytest.raises(UsageError, match="min_p"):
+            list(chat.stream("?"))
+        assert chat.messages == []

@@ -120,14 +120,6 @@ def test_a_call_in_the_family_s_form_is_accepted_and_read_back(
     assert (call.name, dict(call.arguments)) == (name, arguments)
 
 
-def test_several_calls_in_one_message_come_back_in_order():
-    found = dialect("hermes")
-    one = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
-    two = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "x"}}\n</tool_call>'
-    calls = found.calls(match(found, [ADD, WEATHER], one + "\n" + two).captures())
-    assert [call.name for call in calls] == ["add", "get_weather"]
-
-
 @pytest.mark.parametrize(
     "text",
     [

@@ -12,7 +12,6 @@ from itertools import product
 from typing import Any, Final
 
 from engine.messages import ROLES, Message, ToolSpec
-from engine.template.marked import all_content, plain
 from engine.template.writing import mark_all
 
 _FIRST_MESSAGE: Final = 2  # origins 0 and 1 are the template and content in general
@@ -50,26 +49,36 @@ def origin(index: int, part: int) -> str:
 def message_dict(message: Message, index: int, form: Form) -> dict[str, Any]:
     """The dict that templates expect, its strings marked as content of message `index`."""
     given = message.to_template()
-    out = {name: mark_all(value) for name, value in given.items()}
+    out = {name: mark_all(value) for name, value in given.items() if name != "tool_calls"}
     if message.role in ROLES:
         out["role"] = message.role
     content = message.text if form.results_as_text else given["content"]
     out["content"] = mark_all(content, origin(index, MESSAGE_TEXT))
-    for call in out.get("tool_calls", ()):
-        call["type"] = plain(call["type"])
-        function = call["function"]
-        function["name"] = mark_all(plain(function["name"]), origin(index, CALL_NAME))
-        if form.arguments_as_text:
-            function["arguments"] = all_content(json_text(function["arguments"]))
-    if message.calls and form.no_content_with_calls and out["content"] == "":
-        out["content"] = None
+    if message.calls:
+        calls = given["tool_calls"]
+        out["tool_calls"] = [_call_dict(call, index, form) for call in calls]
+        if form.no_content_with_calls and out["content"] == "":
+            out["content"] = None
     return out
+
+
+def _call_dict(call: Mapping[str, Any], index: int, form: Form) -> dict[str, Any]:
+    function = call["function"]
+    arguments = function["arguments"]
+    return {
+        **call,
+        "id": mark_all(call["id"]),
+        "function": {
+            "name": mark_all(function["name"], origin(index, CALL_NAME)),
+            "arguments": mark_all(json_text(arguments) if form.arguments_as_text else arguments),
+        },
+    }
 
 
 def tool_dict(tool: ToolSpec) -> dict[str, Any]:
     """The dict that templates expect, its strings marked: names, descriptions, the whole schema."""
     given = tool.to_template()
-    return {**given, "function": mark_all(given["function"])}
+    return {**given, "function": {key: mark_all(part) for key, part in given["function"].items()}}
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
