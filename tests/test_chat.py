@@ -487,21 +487,21 @@ def test_every_call_of_one_message_keeps_its_own_name_and_arguments(constrain):
         assert text_of(events) == "Let me see. done"
 
 
+def llama_model():
+    controls = ("<|im_start|>", "<|im_end|>", "<|python_tag|>")
+    return scripted_model(byte_vocab(controls), family="llama3")
+
+
 def test_a_start_that_only_looks_like_a_call_stays_text():
-    model = scripted_model(
-        byte_vocab(("<|im_start|>", "<|im_end|>", "<|python_tag|>")), family="llama3"
-    )
-    text = '{"name":' + " " * 40 + '"x"}'
+    model = llama_model()
+    text = "{" + " " * 20 + '"name": 1}'
     say(model, text)
-    with model.chat(tools=[add], sampling=GREEDY, constrain=False) as chat:
-        events = list(chat.stream("?"))
-        assert "could not be read" in one(events, Notice).text or text_of(events) == text
+    with model.chat(tools=[add], sampling=GREEDY) as chat:
+        assert text_of(list(chat.stream("?"))) == text
 
 
 def test_a_call_in_indented_json_is_a_call():
-    model = scripted_model(
-        byte_vocab(("<|im_start|>", "<|im_end|>", "<|python_tag|>")), family="llama3"
-    )
+    model = llama_model()
     say(model, '{\n  "name": "add",\n  "parameters": {"a": 1, "b": 2}\n}', "3")
     with model.chat(tools=[add], sampling=GREEDY) as chat:
         assert one(list(chat.stream("?")), ToolResult).content == 3
