@@ -123,7 +123,7 @@ class Grammar:
         """A fresh matcher over `vocab`.
 
         Where the grammar leaves no choice, the mask has the one token that `encode` writes first
-        (default: the tokenizer made from the vocabulary). The vocabulary is set up once per
+        (default: the tokenizer made from the vocabulary; it must add no space in front). The vocabulary is set up once per
         process and kept (about a second for 150,000 tokens). Raises GrammarError with line and
         column, SchemaError naming the keyword.
         """
@@ -203,7 +203,7 @@ def _tokenizer(vocab: Vocab, terminals: Terminals, encode: Encode | None) -> llg
         if terminals in known and not known[terminals][0].is_alive:
             del known[terminals]
         if terminals not in known:
-            wrapper = _Wrapper(vocab, terminals, encode or _own_tokenizer(vocab).encode)
+            wrapper = _Wrapper(vocab, terminals, encode or _own_tokenizer(vocab).encode_inside)
             tokenizer = llguidance.LLTokenizer(
                 cast("Any", wrapper), n_vocab=vocab.n_vocab, eos_token=sorted(terminals.ends)
             )

@@ -31,6 +31,10 @@ class Tokenizer(Protocol):
 
     vocab: Vocab
 
+    def encode_inside(self, text: str) -> list[int]:
+        """The ids of a text that stands behind other text."""
+        return self.encode(text, continues=True)
+
     def encode(
         self, text: str, *, forbidden: Collection[int] | None = None, continues: bool = False
     ) -> list[int]:

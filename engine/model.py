@@ -68,6 +68,10 @@ class Model:
         """Plain text to ids: nothing in it becomes a control token, and no BOS is added."""
         return self.tokenizer.encode(text, forbidden=self.control.values())
 
+    def encode_inside(self, text: str) -> list[int]:
+        """As `encode`, for text behind other text: SentencePiece adds no space before it."""
+        return self.tokenizer.encode(text, forbidden=self.control.values(), continues=True)
+
     def prompt(
         self, style: str | None = None, variables: Mapping[str, Any] | None = None
     ) -> Prompt:
@@ -81,7 +85,7 @@ class Model:
         )
 
     def dialect(self, style: str | None = None) -> Dialect:
-        return Dialect(self.profile, self.profile.style(style), self.vocab, self.encode)
+        return Dialect(self.profile, self.profile.style(style), self.vocab, self.encode_inside)
 
     def sequence(self) -> TokenSequence:
         """An empty sequence in a free slot. Raises UsageError when all slots are taken."""

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from fakes import ByteTokenizer, byte_vocab
 
+from engine import gguf
 from engine.constraint import Grammar, Terminals, lark_json
 from engine.errors import GrammarError, SchemaError
+from engine.vocab import Vocab
 
 WORDS = ['{"', '": ', "ab", "abc", "서", "}", "true", '"}']
 VOCAB = byte_vocab(words=WORDS)
@@ -116,6 +118,20 @@ def test_schemas_are_written_as_json_dumps_writes():
     constraint = Grammar.from_schema(SCHEMA).constraint(VOCAB, encode=ENCODE)
     with pytest.raises(GrammarError):
         feed(constraint, '{"a":"x"}')
+
+
+@pytest.mark.parametrize("name", ["llama-spm", "gemma-4", "qwen2", "llama-3.1"])
+def test_forced_text_is_spelled_without_a_space_of_the_tokenizer_s_own(shared_data, name):
+    """SentencePiece puts a space before a text; in the middle of a message there is none."""
+    vocab = Vocab.from_header(gguf.read_header(shared_data / "vocab" / f"{name}.gguf"))
+    constraint = Grammar.from_lark('start: "<tool_call>" /[0-9]+/\n').constraint(vocab)
+    written = b""
+    while not written.endswith(b">"):
+        mask = constraint.mask()
+        token = int(np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))[0])
+        constraint.advance(token)
+        written += vocab.data(token)
+    assert written == b"<tool_call>"
 
 
 @pytest.mark.parametrize(

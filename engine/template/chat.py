@@ -25,7 +25,7 @@ from engine.template.given import (
     tool_dict,
 )
 from engine.template.limits import Limits, Refused
-from engine.template.marked import all_content, content_ranges, origin_of, plain
+from engine.template.marked import content_ranges, origin_of, plain
 from engine.template.sandbox import Program, RaisedByTemplate, SecurityError, syntax_line
 from engine.template.suffix import NoSuffix, suffix_after
 from engine.template.writing import mark_all
@@ -195,8 +195,7 @@ class ChatTemplate:
         }
         reads = self._program.reads
         if "functions" in reads and "tools" not in reads:  # FireFunction: the tools as JSON text
-            listed = json_text([tool.to_template() for tool in tools], indent=4)
-            scope["functions"] = all_content(listed)
+            scope["functions"] = json_text([tool.to_template() for tool in tools], indent=4)
         if "datetime" in reads:
             scope["datetime"] = self._now().strftime("%b %d %Y")
         return scope | {name: mark_all(value) for name, value in variables.items()}

@@ -14,15 +14,15 @@ from itertools import islice
 from typing import Any, Final
 
 from engine.template.limits import Budget, Refused
-from engine.template.marked import METHODS, join, replace, tainted
+from engine.template.marked import METHODS, join, marked, origin_of, replace, tainted
 from engine.template.writing import from_json, percent, text_of, to_json
 
 _INTEGER_BITS: Final = 4096
-_SMALL_TEXT: Final = 64 * 1024  # for filters whose time grows faster than their text
+_SMALL_TEXT: Final = 16 * 1024  # for filters whose time grows faster than their text
+_SHORT_ARGUMENT: Final = 200
 
-COMPARING_TESTS: Final = tuple(
-    "in eq == equalto ne != lt < lessthan le <= gt > greaterthan ge >=".split()  # noqa: SIM905
-)
+_COMPARING_TESTS = "in eq == equalto ne != lt < lessthan le <= gt > greaterthan ge >="
+_NUMBER_TESTS: Final = frozenset({"odd", "even", "divisibleby"})
 _COMPARING_FILTERS: Final = frozenset(
     {"sort", "unique", "groupby", "min", "max", "dictsort", "pprint"}
 )
@@ -77,6 +77,8 @@ def binary(budget: Budget, symbol: str, left: Any, right: Any) -> Any:
         return _power(left, right)
     if symbol == "+" and isinstance(left, list | tuple):
         budget.hold(len(left) + len(right))
+    elif not isinstance(left, int | float):
+        budget.weigh(left, right)  # dict views subtract by hashing
     return _bounded(_ARITHMETIC[symbol](left, right))
 
 
@@ -86,7 +88,7 @@ def _times(budget: Budget, left: Any, right: Any) -> Any:
     if isinstance(right, int) and isinstance(left, str):
         if right * len(left) > 0:
             budget.grow(right * len(left))
-        return join(budget, (left,) * right) if len(left) > 1 else tainted(left * right, left)
+        return marked(str.__mul__(left, right), origin_of(left) * right)
     if isinstance(right, int) and isinstance(left, list | tuple):
         budget.hold(max(0, right) * len(left))
     if isinstance(left, int) and isinstance(right, int):
@@ -123,13 +125,23 @@ def checked(
         if isinstance(value, Iterator):
             value = _as_list(budget, value)
         budget.weigh(value, args)
-    if name in _SLOW_FILTERS and isinstance(value, str) and len(value) > _SMALL_TEXT:
-        raise Refused(f"it gives {name!r} {len(value):,} characters; the limit is {_SMALL_TEXT:,}")
+    if name == "attr":
+        budget.weigh(args)
+    if name in _SLOW_FILTERS:
+        characters = budget.weigh(value)
+        if characters > _SMALL_TEXT:
+            raise Refused(
+                f"it gives {name!r} {characters:,} characters; the limit is {_SMALL_TEXT:,}"
+            )
+        if budget.weigh(args, list(kwargs.values())) > _SHORT_ARGUMENT:
+            raise Refused(f"it gives {name!r} an argument of over {_SHORT_ARGUMENT} characters")
     if name in _SIZED_FILTERS:
         for argument in (*args, *kwargs.values()):
             if isinstance(argument, int):
                 budget.number(argument, f"an argument of {name!r}")
-    if name == "sum" and not isinstance(kwargs.get("start", args[1:2] or 0), int | float | tuple):
+    if name == "sum" and not isinstance(
+        kwargs.get("start", args[1] if len(args) > 1 else 0), int | float
+    ):
         raise Refused("it sums up what are not numbers")
     return value
 
@@ -139,6 +151,8 @@ def call_on_list(
 ) -> Any:
     """`owner.method(*args)`: the one kind of object that a template may change."""
     budget.weigh(args)
+    if method.__name__ in ("index", "count", "remove"):
+        budget.weigh(owner)
     before = len(owner)
     if method.__name__ == "extend":
         args = tuple(_as_list(budget, values) for values in args)
@@ -147,6 +161,29 @@ def call_on_list(
     if len(owner) > budget.limits.items:
         budget.hold(len(owner))
     return out
+
+
+def bounded_tests(
+    tests: Mapping[str, Any], filters: Mapping[str, Any], current: Callable[[], Budget]
+) -> dict[str, Callable[..., bool]]:
+    """Those of Jinja's tests that compare, hash, print or calculate: what they get is counted."""
+
+    def counted(function: Callable[..., bool], takes: type | None) -> Callable[..., bool]:
+        def run(*args: Any) -> bool:
+            current().weigh(args)
+            if takes is not None and not all(isinstance(arg, takes) for arg in args):
+                raise TypeError(f"the test is for {takes.__name__} values")
+            return function(*args)
+
+        return run
+
+    return {
+        **{name: counted(tests[name], None) for name in _COMPARING_TESTS.split()},
+        **{name: counted(tests[name], int) for name in _NUMBER_TESTS},
+        **{name: counted(tests[name], None) for name in ("upper", "lower")},
+        "filter": counted(lambda name: name in filters, None),
+        "test": counted(lambda name: name in tests, None),
+    }
 
 
 def _compare(budget: Budget, left: Any, symbol: str, right: Any) -> Any:

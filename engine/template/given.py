@@ -5,14 +5,14 @@ Knows messages, tools and origins. Does not know Jinja, tokens or how rendering 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
 
 from engine.messages import ROLES, Message, ToolSpec
-from engine.template.writing import mark_all
+from engine.template.limits import Budget, Limits
+from engine.template.writing import mark_all, to_json
 
 _FIRST_MESSAGE: Final = 2  # origins 0 and 1 are the template and content in general
 MESSAGE_TEXT: Final = 0  # each message has an origin for its content
@@ -70,7 +70,7 @@ def _call_dict(call: Mapping[str, Any], index: int, form: Form) -> dict[str, Any
         "id": mark_all(call["id"]),
         "function": {
             "name": mark_all(function["name"], origin(index, CALL_NAME)),
-            "arguments": mark_all(json_text(arguments) if form.arguments_as_text else arguments),
+            "arguments": json_text(arguments) if form.arguments_as_text else mark_all(arguments),
         },
     }
 
@@ -82,7 +82,8 @@ def tool_dict(tool: ToolSpec) -> dict[str, Any]:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    """A JSON value as text, the strings in it marked as content."""
+    return to_json(Budget(Limits()), mark_all(value), indent=indent)
 
 
 def objects(message: Mapping[str, Any]) -> Iterator[Any]:

@@ -8,10 +8,14 @@ Python can't interrupt a running C function: no operation is let through that co
 
 from __future__ import annotations
 
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Final
+
+_MAX_NESTING: Final = 500
+_CONTAINERS: Final = (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +86,39 @@ class Budget:
             raise Refused(f"{what} is {value:.0e}; the limit is {self.limits.items:,}")
         return value
 
-    def weigh(self, *values: Any) -> None:
-        """Count the nodes of nested values, shared ones as often as they are reached.
+    def weigh(self, *values: Any) -> int:
+        """Count the parts of nested values, shared ones as often as they are reached.
 
         Comparing, hashing, sorting or printing a list of lists visits each; twenty doublings of
-        `x = [x, x]` make a million of them out of nothing.
+        `x = [x, x]` make a million of them out of nothing. Hashing a tuple recurses in C without a
+        guard, so depth counts too. Returns the number of characters in all texts.
         """
-        stack = list(values)
-        nodes = characters = 0
-        while stack:
-            value = stack.pop()
-            nodes += 1
-            if isinstance(value, str):
-                characters += len(value)
-            elif isinstance(value, dict):
-                stack.extend(value)
-                stack.extend(value.values())
-            elif isinstance(value, list | tuple | set | frozenset):
-                stack.extend(value)
-            if nodes + len(stack) > self.limits.items:
+        parts = characters = depth = 0
+        level = list(values)
+        while level:
+            parts += len(level)
+            depth += 1
+            if parts > self.limits.items or depth > _MAX_NESTING:
                 raise Refused(
-                    f"it compares or prints a nested value of over {self.limits.items:,} parts"
+                    f"it compares or prints a value of over {self.limits.items:,} parts"
+                    f" or nested over {_MAX_NESTING} deep"
                 )
-        self.work += nodes + characters // 16
+            below: list[Any] = []
+            for value in level:
+                if isinstance(value, str):
+                    characters += len(value)
+                elif isinstance(value, Mapping):
+                    below += value
+                    below += value.values()
+                elif isinstance(value, _CONTAINERS):
+                    below += value
+                    if len(below) > self.limits.items:
+                        break  # refused in the next turn
+            level = below
+        self.work += parts + characters // 16
         if self.work > self.limits.work:
             raise Refused(f"it compares more than {self.limits.work:,} characters")
+        return characters
 
 
 CURRENT: ContextVar[Budget] = ContextVar("engine_template_budget")

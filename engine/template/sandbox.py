@@ -40,7 +40,7 @@ class RaisedByTemplate(JinjaError):
 
 
 def raise_exception(message: object) -> NoReturn:
-    raise RaisedByTemplate(str(message))
+    raise RaisedByTemplate(text_of(CURRENT.get(), message))
 
 
 class _Generation(Extension):
@@ -81,7 +81,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(argument, tuple):
+        if isinstance(argument, tuple | list | dict):
             CURRENT.get().weigh(argument)
         return super().getitem(obj, argument)
 
@@ -100,7 +100,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(owner, list):
             return filters.call_on_list(budget, owner, __obj, args)
         if not isinstance(__obj, Macro):
-            budget.weigh(args, kwargs)
+            budget.weigh(args, kwargs, owner if isinstance(owner, tuple) else None)
             return filters.held(budget, super().call(__context, __obj, *args, **kwargs))
         budget.depth += 1
         if budget.depth > budget.limits.depth:
@@ -168,16 +168,6 @@ def _join_filter(plain: SandboxedEnvironment) -> Callable[..., str]:
                 "map", value, kwargs={"attribute": attribute}, context=context
             )
         return filters.join_filter(CURRENT.get(), value, d)
-
-    return run
-
-
-def _test(function: Any) -> Callable[..., Any]:
-    """A test of Jinja's that compares: what it compares is counted first."""
-
-    def run(*args: Any) -> Any:
-        CURRENT.get().weigh(*args)
-        return function(*args)
 
     return run
 
@@ -282,9 +272,7 @@ def _environment(now: Callable[[], datetime.datetime]) -> _Sandbox:
     env.filters = {name: _jinja_filter(name, plain) for name in env.filters}
     env.filters |= {name: _own_filter(function) for name, function in filters.FILTERS.items()}
     env.filters["join"] = _join_filter(plain)
-    env.tests |= {
-        name: _test(env.tests[name]) for name in filters.COMPARING_TESTS if name in env.tests
-    }
+    env.tests |= filters.bounded_tests(env.tests, env.filters, CURRENT.get)
     env.globals = {
         "range": lambda *args: filters.bounded_range(CURRENT.get(), *args),
         "dict": filters.new_dict,

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import Formatter
-from typing import Any
+from typing import Any, Final
 
 from engine.template.limits import Budget, Refused
 from engine.template.marked import (
@@ -21,6 +21,8 @@ from engine.template.marked import (
     join,
     tainted,
 )
+
+_WIDEST_INDENT: Final = 100
 
 
 def text_of(budget: Budget, value: Any) -> str:
@@ -104,8 +106,11 @@ def to_json(
 ) -> str:
     """`json.dumps` with the defaults of Hugging Face's `tojson`: no escapes of HTML or Korean."""
     budget.weigh(value)
-    if isinstance(indent, int):
-        indent = " " * budget.number(indent, "an indent")
+    if indent is not None:
+        width = indent if isinstance(indent, int) else len(indent)
+        if width > _WIDEST_INDENT:
+            raise Refused(f"it indents JSON by {width:,}; the limit is {_WIDEST_INDENT}")
+        indent = " " * indent if isinstance(indent, int) else indent
     between, after_key = separators or ("," if indent is not None else ", ", ": ")
     writer = _Json(ensure_ascii, indent, (between, after_key), sort_keys)
     return join(budget, writer.pieces(value, ""))
@@ -195,8 +200,8 @@ def mark_all(value: Any, origin: str = CONTENT) -> Any:
 
 
 _DIRECTIVE = re.compile(
-    r"%(?:\((?P<key>[^)]*)\))?(?P<flags>[#0\- +]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?"
-    r"[hlL]?(?P<kind>.)",
+    r"%(?:\((?P<key>[^)]{0,200})\))?(?P<flags>[#0\- +]*)"
+    r"(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?[hlL]?(?P<kind>.)",
     re.DOTALL,
 )
 
@@ -299,7 +304,9 @@ class _Format(Formatter):
             if name is None:
                 continue
             value = self._value(name, args, kwargs)
-            inner = join(self.budget, self.pieces(spec or "", args, kwargs, nesting - 1))
+            inner = spec or ""
+            if "{" in inner:
+                inner = join(self.budget, self.pieces(inner, args, kwargs, nesting - 1))
             for digits in re.findall(r"\d+", inner):
                 self.budget.number(_size(digits), "a width")
             yield self._formatted(value, inner, conversion)
