@@ -31,10 +31,6 @@ class Tokenizer(Protocol):
 
     vocab: Vocab
 
-    def encode_inside(self, text: str) -> list[int]:
-        """The ids of a text that stands behind other text."""
-        return self.encode(text, continues=True)
-
     def encode(
         self, text: str, *, forbidden: Collection[int] | None = None, continues: bool = False
     ) -> list[int]:
@@ -136,6 +132,10 @@ class PlainTokenizer(ABC):
     @abstractmethod
     def parse(self, text: str, *, continues: bool) -> list[int]:
         """The ids llama.cpp gives with `parse_special=false`: user-defined tokens are parsed."""
+
+    def encode_inside(self, text: str) -> list[int]:
+        """The ids of a text that stands behind other text."""
+        return self.encode(text, continues=True)
 
     def encode(
         self, text: str, *, forbidden: Collection[int] | None = None, continues: bool = False
