@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -57,8 +58,15 @@ def environment() -> SandboxedEnvironment:
     return env
 
 
-ENVIRONMENT = environment()
-compiled = lru_cache(ENVIRONMENT.from_string)
+@lru_cache
+def compiled(source: str, is_lenient: bool) -> jinja2.Template:
+    env = environment()
+    if is_lenient:
+        env.filters["safe"] = str
+        env.filters["tojson"] = lambda value, **how: tojson(
+            list(value) if isinstance(value, Iterator) else value, **how
+        )
+    return env.from_string(source)
 
 
 def apply_chat_template(
@@ -67,9 +75,10 @@ def apply_chat_template(
     tools: list[dict[str, Any]] | None = None,
     *,
     add_generation_prompt: bool = True,
+    is_lenient: bool = False,
     **variables: Any,
 ) -> str:
-    return compiled(source).render(
+    return compiled(source, is_lenient).render(
         messages=json.loads(json.dumps(messages)),
         tools=json.loads(json.dumps(tools)) if tools is not None else None,
         documents=None,
