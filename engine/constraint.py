@@ -123,9 +123,9 @@ class Grammar:
         """A fresh matcher over `vocab`.
 
         Where the grammar leaves no choice, the mask has the one token that `encode` writes first
-        (default: the tokenizer made from the vocabulary; it must add no space in front). The vocabulary is set up once per
-        process and kept (about a second for 150,000 tokens). Raises GrammarError with line and
-        column, SchemaError naming the keyword.
+        (default: the tokenizer made from the vocabulary; it must add no space in front). The
+        vocabulary is set up once per process and kept (about a second for 150,000 tokens). Raises
+        GrammarError with line and column, SchemaError naming the keyword.
         """
         terminals = terminals or Terminals.of(vocab)
         tokenizer = _tokenizer(vocab, terminals, encode)
