@@ -12,7 +12,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final, Self
@@ -36,6 +36,7 @@ class Interrupts:
         self._is_cancelled = False
         self._last = float("-inf")
         self._exit_code: int | None = None
+        self._leave: Callable[[], None] | None = None
         self._before: dict[int, Any] = {}
         self._modes: list[Any] | None = None
 
@@ -64,6 +65,26 @@ class Interrupts:
             if self._exit_code is not None:
                 raise SystemExit(self._exit_code)
 
+    @contextmanager
+    def asking(self, leave: Callable[[], None]) -> Iterator[None]:
+        """A line editor that ends its question when `leave` is called, in a signal handler.
+
+        An exception raised inside its event loop would be reported there, with a traceback and a
+        "Press ENTER". Raises SystemExit once the question ended, if the process was told to end.
+        """
+        self._leave = leave
+        try:
+            yield
+        finally:
+            self._leave = None
+            if self._exit_code is not None:
+                raise SystemExit(self._exit_code)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process was told to end while work or a question held it."""
+        return self._exit_code is not None
+
     def cancelled(self) -> bool:
         """Whether the current work was told to stop. Cheap: the hot loop asks for every token."""
         return self._is_cancelled
@@ -84,10 +105,14 @@ class Interrupts:
             self._leave_soon(130)
 
     def _on_end(self, number: int, frame: FrameType | None) -> None:
-        if not self._is_working:
+        if self._leave is not None:
+            self._leave_soon(128 + number)
+            self._leave()
+        elif self._is_working:
+            self._is_cancelled = True
+            self._leave_soon(128 + number)
+        else:
             raise SystemExit(128 + number)
-        self._is_cancelled = True
-        self._leave_soon(128 + number)
 
     def _leave_soon(self, code: int) -> None:
         if self._exit_code is None:

@@ -91,13 +91,24 @@ class Editor:
         while True:
             self._console.end_line()
             try:
-                text = self._session.prompt()
+                with self._interrupts.asking(self._leave):
+                    text = self._session.prompt(pre_run=self._end_if_told)
             except EOFError:
                 return
             if text == HINT:
                 self._console.note(HINT, "dim")
             elif text.strip():
                 yield without_quotes(text)
+
+    def _leave(self) -> None:
+        loop = self._session.app.loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._end_if_told)
+
+    def _end_if_told(self) -> None:
+        app = self._session.app
+        if self._interrupts.is_ending and app.future is not None and not app.is_done:
+            app.exit(exception=EOFError())
 
     def _keys(self) -> Any:
         from prompt_toolkit.key_binding import KeyBindings
