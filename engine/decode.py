@@ -67,7 +67,8 @@ def generate(
             yield from message.cut()
             return reason
         logits = sequence.logits()
-        sampler.history = sequence.recent(sampler.window)
+        if sampler.window:
+            sampler.history = sequence.recent(sampler.window)
         token, allowed = message.choose(logits, sampler)
         origin: Origin = "forced" if allowed == 1 else "sampled"
         events = message.feed(token)

@@ -208,6 +208,7 @@ class LlamaBackend:
         self._tokens = np.ctypeslib.as_array(self._batch.token, (self._n_batch,))
         self._positions = np.ctypeslib.as_array(self._batch.pos, (self._n_batch,))
         self._flags = np.ctypeslib.as_array(self._batch.logits, (self._n_batch,))
+        self._rows: list[int] = [-1] * self._n_batch  # the sequence written in each row's seq_id
         # c_void_p instead of POINTER(c_float): building a pointer object costs more than the call.
         prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
         self._logits_address = prototype(("llama_get_logits_ith", ll._lib))
@@ -237,14 +238,18 @@ class LlamaBackend:
         count = len(tokens)
         if not 0 < count <= self._n_batch:
             raise UsageError(f"a batch holds 1 to {self._n_batch} tokens, found {count}")
-        self._tokens[:count] = tokens
-        if not 0 <= self._tokens[:count].min() <= self._tokens[:count].max() < self.n_vocab:
+        if not 0 <= min(tokens) <= max(tokens) < self.n_vocab:
             raise UsageError(f"a token id lies outside 0 to {self.n_vocab - 1}")
-        self._positions[:count] = range(position, position + count)
-        self._flags[:count] = 0
+        if count == 1:  # the hot path: no slices, no temporary arrays
+            self._tokens[0], self._positions[0] = tokens[0], position
+        else:
+            self._tokens[:count] = tokens
+            self._positions[:count] = range(position, position + count)
+            self._flags[:count] = 0
         self._flags[count - 1] = 1
         for index in range(count):
-            self._batch.seq_id[index][0] = seq
+            if self._rows[index] != seq:
+                self._batch.seq_id[index][0] = self._rows[index] = seq
         self._batch.n_tokens = count
         status = self._run(context, cancelled if count > 1 else None)
         if status == 0:

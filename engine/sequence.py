@@ -55,7 +55,12 @@ class Sequence:
         self._stale = False  # the backend's logits belong to tokens that a rewind dropped
         self._computed = 0  # how many of _ids the cache holds; the rest waits for `logits`
         self._lost: list[int] = []  # ids that a rewind dropped, from position _computed on
-        self.counts = Counts()
+        self._again = 0
+        self._done = 0
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(self._done, self._again)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -98,7 +103,8 @@ class Sequence:
         is_stale = self._stale or self._backend.owner is not self
         if is_stale and self._computed and self._computed == len(self._ids):
             self._forget(self._computed - 1)
-        self.compute()
+        if len(self._ids) != self._computed:
+            self.compute()
         return self._backend.logits()
 
     def append(
@@ -196,7 +202,8 @@ class Sequence:
         self._computed += len(chunk)
         self._stale = False
         self._backend.owner = self
-        self.counts = Counts(self.counts.computed + len(chunk), self.counts.again + again)
+        self._done += len(chunk)
+        self._again += again
 
     def rewind(self, count: int) -> None:
         """Forget the last `count` tokens. O(count); the next `logits` computes one token again.

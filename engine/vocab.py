@@ -142,7 +142,12 @@ class Vocab:
 
     def is_control(self, index: int) -> bool:
         """Whether the id is a control or an unknown token: never part of ordinary text."""
-        return bool(self.kinds[index] in (CONTROL, UNKNOWN))
+        return index in self._controls
+
+    @cached_property
+    def _controls(self) -> frozenset[int]:
+        """The ids of control and unknown tokens: a set, since every token is looked up in it."""
+        return frozenset(np.flatnonzero(np.isin(self.kinds, (CONTROL, UNKNOWN))).tolist())
 
     def data(self, index: int) -> bytes:
         """The bytes that the id stands for."""

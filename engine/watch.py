@@ -158,10 +158,11 @@ class Watch:
         data = self._vocab.data(token)
         if self.span == "call":
             return self._feed_call(data)
+        if not self._texts and not self._starts:
+            self._base += len(data)
+            return self._spoken(self._utf8.feed(data))
         self._buffer += data
         self._tokens.append((token, len(data)))
-        if not self._texts and not self._starts:
-            return self._say(len(self._buffer))
         return self._release()
 
     def _feed_call(self, data: bytes) -> list[Event]:
