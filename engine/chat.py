@@ -52,7 +52,14 @@ class ChatOptions:
     constrain: bool = True
     max_steps: int = 10
     style: str | None = None
+    thinking: bool | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def template_variables(self) -> dict[str, Any]:
+        """`variables`, and what templates call `thinking`."""
+        asked = {} if self.thinking is None else {"enable_thinking": self.thinking}
+        return {**asked, **self.variables}
 
 
 @dataclass(slots=True)
@@ -96,7 +103,7 @@ class Chat:
         self._system = system
         self._options = options
         self._dialect: Dialect = model.dialect(options.style)
-        self._prompt: Prompt = model.prompt(options.style, options.variables)
+        self._prompt: Prompt = model.prompt(options.style, options.template_variables)
         self._ends = model.profile.end_meanings(model.vocab)
         self._meanings = model.profile.meanings(model.vocab)
         self._fed = 0  # how many messages are in the sequence; 0: it must be opened anew

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import UsageError
 from engine.events import Event, FinishReason, Origin, Token
 from engine.sampler import Sampler
 from engine.sequence import Sequence
@@ -37,11 +38,16 @@ class Limits:
     """When to stop a message that does not end by itself.
 
     `deadline` is in seconds of `time.monotonic`; `cancelled` is asked before every token.
+    Raises UsageError for a `max_tokens` below 1.
     """
 
     max_tokens: int | None = None
     deadline: float | None = None
     cancelled: Callable[[], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise UsageError(f"max_tokens is at least 1, not {self.max_tokens}")
 
     def reached(self, count: int, sequence: Sequence) -> FinishReason | None:
         if self.cancelled is not None and self.cancelled():

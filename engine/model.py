@@ -143,10 +143,8 @@ class Model:
             constrain=constrain,
             max_steps=max_steps,
             style=style,
-            variables={
-                **({} if thinking is None else {"enable_thinking": thinking}),
-                **(variables or {}),
-            },
+            thinking=thinking,
+            variables=variables or {},
         )
         return Chat(self, system, tools, options)
 

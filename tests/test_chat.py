@@ -214,6 +214,14 @@ def test_a_subset_may_be_called_and_no_other_tool(model):
         model.chat(tools=[get_weather], tool_choice="nope")
 
 
+def test_a_limit_below_one_token_is_refused(model):
+    with model.chat() as chat:
+        for limit in (0, -1):
+            with pytest.raises(UsageError, match="max_tokens is at least 1"):
+                next(chat.stream("?", max_tokens=limit))
+        assert chat.messages == []
+
+
 def test_a_call_cut_off_by_max_tokens_is_never_run_and_leaves_the_stream(model):
     ran = []
 

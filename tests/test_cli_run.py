@@ -103,6 +103,7 @@ def test_both_commands_take_the_same_options(command: str) -> None:
 
 def test_max_tokens_reaches_the_answer() -> None:
     assert engine("run", "x", "limit", "-n", "5").stdout == "at most 5\n"
+    assert engine("chat", "x", "-n", "5", input="limit\n").stdout == "at most 5\n"
 
 
 @pytest.mark.parametrize("from_file", [True, False])

@@ -76,7 +76,7 @@ class Session:
         self.drawer: Drawer = (
             JsonDrawer(console) if options.json else ScreenDrawer(console, verbose=options.verbose)
         )
-        self.max_tokens: int | None = None
+        self.max_tokens: int | None = options.max_tokens
         self.is_over = False
         self.last: Finish | None = None
         self.answers = self.generated = self.prefilled = self.prefilled_again = 0

@@ -78,6 +78,7 @@ def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
         constrain=not options.no_constrain,
         max_steps=options.max_steps,
         style=options.style,
+        thinking=options.thinking,
     )
     chat.sampling = dataclasses.replace(chat.sampling, **options.sampling)
     return chat
@@ -92,5 +93,6 @@ def load_chat(path: Path, model: Model, tools: list[Tool], options: Options) -> 
         constrain=not options.no_constrain,
         max_steps=options.max_steps,
         style=options.style,
+        thinking=options.thinking,
     )
     return Chat.load(path, model, tools, settings)

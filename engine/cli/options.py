@@ -44,6 +44,17 @@ class Options:
     max_steps: Annotated[
         int, _option("--max-steps", min=1, help="Turns of the tool loop; default 10.")
     ] = 10
+    max_tokens: Annotated[
+        int | None,
+        _option("-n", "--max-tokens", min=1, help="The longest message of the model, in tokens."),
+    ] = None
+    thinking: Annotated[
+        bool | None,
+        _option(
+            "--thinking/--no-thinking",
+            help="Ask for thinking or switch it off, where the model's template can.",
+        ),
+    ] = None
     system: Annotated[str | None, _option("--system", help="The system prompt.")] = None
     temperature: Annotated[
         float | None, _option("--temp", min=0.0, help="Temperature; 0 takes the likeliest token.")

@@ -40,9 +40,6 @@ def run(
         str | None,
         typer.Argument(metavar="PROMPT", help="The message; - or none reads it from stdin."),
     ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option("-n", "--max-tokens", min=1, help="The longest answer, in tokens.")
-    ] = None,
     json_schema: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +68,7 @@ def run(
         with open_model(model, options, console, interrupts) as opened, interrupts.working():
             events = open_chat(opened, tools, options).stream(
                 text,
-                max_tokens=max_tokens,
+                max_tokens=options.max_tokens,
                 response_format=response_format,
                 cancelled=interrupts.cancelled,
             )
