@@ -12,21 +12,21 @@ token).
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for `python bench/...`
+
 import engine
+from bench.machine import machine
 from engine import _native
 from engine.decode import Limits, generate
-from engine.llama import LlamaBackend, build_info
+from engine.llama import LlamaBackend
 from engine.model import Model
 from engine.sampler import Sampler, Sampling
 from engine.toolcall import Turn
@@ -120,26 +120,6 @@ def measure(model: Model, count: int, rounds: int) -> dict[str, Any]:
             "seconds_per_token": times,
         }
     return out
-
-
-def machine() -> dict[str, Any]:
-    """What the figures belong to."""
-    root = Path(__file__).resolve().parents[1]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {
-        "commit": commit.stdout.strip() or None,
-        "engine": engine.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "pointer_bits": ctypes.sizeof(ctypes.c_void_p) * 8,
-        **build_info(),
-    }
 
 
 def main() -> None:
