@@ -48,7 +48,7 @@ class ChatOptions:
     """What stays the same from message to message; see `Model.chat`."""
 
     tool_choice: str | Sequence[str] = "auto"
-    sampling: Sampling = Sampling()
+    sampling: Sampling | None = None  # the model's own
     constrain: bool = True
     max_steps: int = 10
     style: str | None = None
@@ -97,7 +97,7 @@ class Chat:
         options: ChatOptions = ChatOptions(),
     ) -> None:
         self.model = model
-        self.sampling = options.sampling
+        self.sampling = options.sampling or model.sampling
         self.messages: list[Message] = []
         self.sequence = model.sequence()
         self._system = system
@@ -223,6 +223,7 @@ class Chat:
 
         Raises UsageError where there is no message to answer.
         """
+        Limits(options.get("max_tokens"))  # a mistake shows before anything is taken back
         asked = [index for index, message in enumerate(self.messages) if message.role == "user"]
         if not asked:
             raise UsageError("there is no answer to retry")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from engine import fit, gguf
 from engine.backend import Backend
@@ -19,7 +19,7 @@ from engine.errors import TemplateError, UsageError
 from engine.messages import ToolSpec
 from engine.profile import Detection, Profile, detect, profile
 from engine.prompt import Prompt
-from engine.sampler import Sampling
+from engine.sampler import Sampler, Sampling
 from engine.sequence import Sequence as TokenSequence
 from engine.store import find
 from engine.template import ChatTemplate
@@ -29,6 +29,17 @@ from engine.vocab import Vocab
 if TYPE_CHECKING:
     from engine.chat import Answer, Chat
     from engine.llama import FlashAttention
+
+_NUMBER: Final[tuple[type, ...]] = (int, float)
+# By the file's names: ours, and the types that a value may have.
+_RECOMMENDED: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
+    "temp": ("temperature", _NUMBER),
+    "top_k": ("top_k", (int,)),
+    "top_p": ("top_p", _NUMBER),
+    "min_p": ("min_p", _NUMBER),
+    "penalty_repeat": ("repeat_penalty", _NUMBER),
+    "penalty_last_n": ("repeat_last_n", (int,)),
+}
 
 
 @dataclass
@@ -46,6 +57,7 @@ class Model:
     template: ChatTemplate
     detection: Detection
     path: Path | None = None
+    sampling: Sampling = Sampling()  # of chats that ask for no other
 
     def __post_init__(self) -> None:
         self._slots: dict[int, TokenSequence] = {}  # taken ones
@@ -139,7 +151,7 @@ class Model:
 
         options = ChatOptions(
             tool_choice=tool_choice,
-            sampling=sampling or Sampling(),
+            sampling=sampling,
             constrain=constrain,
             max_steps=max_steps,
             style=style,
@@ -204,6 +216,7 @@ def load(
     vocab = Vocab.from_header(header)
     detection = family_of(vocab, chat_template or header.chat_template, family)
     template = template_for(header, vocab, detection.profile, chat_template)
+    sampling = recommended_sampling(header)
     options = LoadOptions(n_ctx, gpu_layers, threads, flash_attention, n_seq)
     backend = LlamaBackend(path, options, on_progress=on_progress, verbose=verbose)
     return Model(
@@ -214,7 +227,27 @@ def load(
         template=template,
         detection=detection,
         path=path,
+        sampling=sampling,
     )
+
+
+def recommended_sampling(header: gguf.Header) -> Sampling:
+    """What the file recommends (`general.sampling.*`, read by llama.cpp's tools as well).
+
+    Values of the wrong type or out of range count as none: a recommendation blocks no model.
+    """
+    given = Sampling()
+    for name, (ours, kinds) in _RECOMMENDED.items():
+        value: Any = header.metadata.get(f"general.sampling.{name}")
+        if type(value) not in kinds or (name == "penalty_last_n" and value < 0):
+            continue
+        changes: dict[str, Any] = {ours: value}
+        try:
+            Sampler(replace(Sampling(), **changes))
+        except UsageError:
+            continue
+        given = replace(given, **changes)
+    return given
 
 
 def family_of(vocab: Vocab, template: str | None, family: str | None) -> Detection:

@@ -26,6 +26,7 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("ENGINE_MODELS", str(home / "models"))
     monkeypatch.setattr("engine.store.places._packages", lambda: iter(()))
+    monkeypatch.setattr("engine.store.places._embedded", lambda found: iter(()))
     monkeypatch.setattr("engine.store.places.SYSTEM_OLLAMA", home / "ollama")
     (home / "models").mkdir()
     return home

@@ -36,6 +36,7 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("USERPROFILE", str(home))
     monkeypatch.chdir(home / "work")
     monkeypatch.setattr("engine.store.places._packages", lambda: iter(()))
+    monkeypatch.setattr("engine.store.places._embedded", lambda found: iter(()))
     monkeypatch.setattr(
         "engine.store.places.SYSTEM_OLLAMA", home / "usr/share/ollama/.ollama/models"
     )

@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from engine.model import Model
     from engine.tools.tool import Tool
 
+DEMO_TOOLS = ("engine.tools.examples", "engine.tools.demo")
+DEMO = (
+    "tiny-tools, a demo model that calls the example tools (their weather is invented) and knows "
+    "little else; for real answers: engine chat MODEL"
+)
+DEMO_PROMPTS = (
+    "What's the weather in Paris?",
+    "23 * 19 계산해 줘",
+    "List the files in this folder",
+)
+
 
 @takes_options
 def chat(
@@ -41,16 +52,18 @@ def chat(
 ) -> None:
     """Talk with a model, with Python functions as its tools.
 
+    Without MODEL it is a tiny demo model, with the example tools switched on.
     Reads messages from stdin, one per line, where that is no terminal.
     """
     console = Console()
     # What a tool prints is not the model's text: it goes to stderr.
     with redirect_stdout(console.err), Interrupts() as interrupts:
-        tools = open_tools(options)
+        is_demo = model is None and not options.tools
+        tools = open_tools(options, default=DEMO_TOOLS if is_demo else ())
         with open_model(model, options, console, interrupts) as opened:
             session = Session(opened, tools, options, console, interrupts)
             reader = open_reader(console, interrupts, session.completions())
-            session.greet(reader)
+            session.greet(reader, is_demo=is_demo)
             try:
                 session.hold(reader)
             except Quit:
@@ -83,9 +96,15 @@ class Session:
         self._options = options
         self._interrupts = interrupts
 
-    def greet(self, reader: Reader) -> None:
-        """Say which model this is. Silent where nobody is there to read it."""
+    def greet(self, reader: Reader, *, is_demo: bool) -> None:
+        """Tell a person which model this is; that it is a demo is said in pipes too."""
+        if is_demo:
+            self.console.note(DEMO, "dim")
         if not reader.is_interactive:
+            return
+        if is_demo:
+            for prompt in DEMO_PROMPTS:
+                self.console.note(f"  try: {prompt}", "dim")
             return
         model = self.model
         title = model.path.name if model.path is not None else model.name

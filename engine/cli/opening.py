@@ -6,6 +6,7 @@ Knows `engine.load` and its progress. Does not know how answers are drawn.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,13 +59,17 @@ def read_template(path: str) -> str:
         raise TemplateError(f"--chat-template {path}: {reason}", name=path) from error
 
 
-def open_tools(options: Options) -> list[Tool]:
-    """The tools of every `--tools`. Done before the model loads: a mistake there shows at once."""
-    if not options.tools:
+def open_tools(options: Options, *, default: Sequence[str] = ()) -> list[Tool]:
+    """The tools of every `--tools`, else those of `default`.
+
+    Done before the model loads: a mistake there shows at once.
+    """
+    specs = options.tools or default
+    if not specs:
         return []
     from engine.tools.load import load_tools
 
-    return [tool for spec in options.tools for tool in load_tools(spec)]
+    return [tool for spec in specs for tool in load_tools(spec)]
 
 
 def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:

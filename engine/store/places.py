@@ -1,7 +1,8 @@
 """Where programs keep GGUF files, and what those files are called there.
 
 Knows the layouts of the Hugging Face cache, Ollama's store, LM Studio's folder, a folder of one's
-own (ENGINE_MODELS) and Python packages. Reads, never writes; what it can't read becomes a note.
+own (ENGINE_MODELS), Python packages and the engine's own tiny model. Reads, never writes; what it
+can't read becomes a note.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from engine.errors import InternalError
 from engine.gguf import split_parts_of
+from engine.resources import resource
 
-Source = Literal["Hugging Face cache", "Ollama", "LM Studio", "folder", "Python package"]
+Source = Literal[
+    "embedded", "Hugging Face cache", "Ollama", "LM Studio", "folder", "Python package"
+]
 PREFIXES: dict[str, Source] = {
+    "embedded": "embedded",
     "hf": "Hugging Face cache",
     "ollama": "Ollama",
     "lmstudio": "LM Studio",
@@ -35,6 +41,7 @@ _QUANTISATION = re.compile(
     re.IGNORECASE,
 )
 _DIGEST = re.compile(r"^sha256[:-]([0-9a-f]{64})$")
+EMBEDDED = "tiny-tools"
 _MAX_MANIFEST = 1 << 20
 _MAX_DEPTH = 8
 SYSTEM_OLLAMA = Path("/usr/share/ollama/.ollama/models")  # where its Linux service keeps them
@@ -103,7 +110,7 @@ def survey() -> Survey:
         ("LM Studio", _lm_studio_folders(), _lm_studio),
         ("Ollama", _ollama_folders(), _ollama),
     )
-    models = list(_packages())
+    models = [*_embedded(found), *_packages()]
     found.looked_in.append(Place("Python package", Path(sysconfig.get_path("purelib")), True))
     for source, folders, read in readers:
         for folder in folders:
@@ -113,6 +120,21 @@ def survey() -> Survey:
                 models.extend(read(folder, found))
     found.models = _named_apart(models)
     return found
+
+
+def embedded_path() -> Path:
+    """The tiny model that ships with the engine. Raises InternalError where it is missing."""
+    return resource("models", "tiny", f"{EMBEDDED}.gguf")
+
+
+def _embedded(found: Survey) -> Iterator[StoredModel]:
+    try:
+        path = embedded_path()
+    except InternalError as error:
+        found.notes.append(error.message)
+        return
+    found.looked_in.append(Place("embedded", path.parent, True))
+    yield StoredModel(EMBEDDED, EMBEDDED, path, "embedded", path.stat().st_size)
 
 
 def _named_apart(models: Iterable[StoredModel]) -> list[StoredModel]:
