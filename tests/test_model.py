@@ -27,7 +27,7 @@ def test_a_file_s_recommended_sampling_is_read(tmp_path):
     "name, entry",
     [
         ("temp", ("str", "hot")),
-        ("temp", ("f32", -1.0)),
+        ("temp", ("f32", float("nan"))),
         ("temp", ("bool", True)),
         ("top_p", ("f32", 7.0)),
         ("top_k", ("f32", 4.0)),
