@@ -126,9 +126,30 @@ class TokenTrie {
         return count;
     }
 
-  private:
+    /// No node; as a parent, the root above all.
     static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 
+    /// The node below `node` that `byte` leads to, or `none`.
+    std::size_t child(std::size_t node, std::uint8_t byte) const {
+        if (node == none) return roots_[byte];
+        for (std::size_t next = node + 1; next < ends_[node]; next = ends_[next]) {
+            if (bytes_[next] == byte) return next;
+            if (bytes_[next] > byte) break;
+        }
+        return none;
+    }
+
+    /// The node that all of `data` leads to, or `none`.
+    std::size_t find(std::string_view data) const {
+        std::size_t node = none;
+        for (const char byte : data) {
+            node = child(node, std::uint8_t(byte));
+            if (node == none) break;
+        }
+        return node;
+    }
+
+  private:
     /// A token's first eight bytes as a number that sorts as they do, so that few comparisons have
     /// to look at the text: 128,256 tokens sort in a third of the time.
     struct Key {
@@ -209,24 +230,6 @@ class TokenTrie {
         roots_.fill(none);
         for (std::size_t node = 0; node < n_nodes(); node = ends_[node])
             roots_[bytes_[node]] = node;
-    }
-
-    std::size_t child(std::size_t node, std::uint8_t byte) const {
-        if (node == none) return roots_[byte];
-        for (std::size_t next = node + 1; next < ends_[node]; next = ends_[next]) {
-            if (bytes_[next] == byte) return next;
-            if (bytes_[next] > byte) break;
-        }
-        return none;
-    }
-
-    std::size_t find(std::string_view data) const {
-        std::size_t node = none;
-        for (const char byte : data) {
-            node = child(node, std::uint8_t(byte));
-            if (node == none) break;
-        }
-        return node;
     }
 
     std::span<const std::int32_t> slice(std::size_t first, std::size_t last) const {

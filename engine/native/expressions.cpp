@@ -1,0 +1,382 @@
+#include "expressions.h"
+
+#include <utility>
+
+namespace engine {
+
+Expr Expressions::add_list(Op op, std::span<const Expr> parts, bool is_nullable, bool is_simple) {
+    std::uint64_t h = mix(std::uint64_t(op));
+    for (const Expr part : parts) h = mix(h, part);
+    const Expr known = index_.find(h, [&](Expr e) {
+        return nodes_[e].op == op && std::ranges::equal(list(nodes_[e]), parts);
+    });
+    if (known != Index::none) return known;
+    const auto at = std::uint32_t(lists_.size());
+    lists_.insert(lists_.end(), parts.begin(), parts.end());
+    nodes_.push_back({op, is_nullable, is_simple, at, std::uint32_t(parts.size())});
+    index_.insert(h, Expr(nodes_.size() - 1));
+    return Expr(nodes_.size() - 1);
+}
+
+Expr Expressions::repeat(Expr a, std::uint32_t min, std::uint32_t max) {
+    if (max == 0 || a == empty) return empty;
+    if (a == none) return min == 0 ? empty : none;
+    if (nullable(a)) min = 0;
+    if (min == 1 && max == 1) return a;
+    const Node node = nodes_[a];
+    if (node.op == Op::repeat) {
+        // r{n,m} taken k times is r{kn,km}. The ranges of k and k + 1 meet when k(m - n) >= n - 1,
+        // which is hardest for the smallest k: then all of them are one range.
+        const std::uint64_t n = node.b, m = node.c;
+        const bool meets = node.c == forever ? min >= 1 || n <= 1 : min * (m - n) + 1 >= n;
+        const std::uint64_t low = min * n;
+        const std::uint64_t high = node.c == forever || max == forever ? forever : max * m;
+        if ((min == max || meets) && low < forever && (high < forever || high == forever))
+            return repeat(node.a, std::uint32_t(low), std::uint32_t(std::min<std::uint64_t>(high, forever)));
+    }
+    return add({Op::repeat, min == 0, simple(a), a, min, max});
+}
+
+Expressions::Run Expressions::run(Expr e) const {
+    Run out;
+    Expr head = e;
+    out.tail = empty;
+    if (nodes_[e].op == Op::concat) head = nodes_[e].a, out.tail = nodes_[e].b;
+    if (nodes_[head].op == Op::both && nodes_[head].b == 2) {
+        for (const Expr part : list(nodes_[head])) {
+            const Node& node = nodes_[part];
+            if (node.op == Op::repeat) head = part;
+            else if (node.op == Op::negate && nodes_[node.a].op == Op::words) out.without = node.a;
+            else return {};
+        }
+        if (out.without == none) return {};
+    }
+    const Node& node = nodes_[head];
+    if (node.op != Op::repeat) return {};
+    out.unit = node.a, out.min = node.b, out.max = node.c;
+    return out;
+}
+
+Expressions::Power Expressions::power(Expr e) const {
+    const Node& node = nodes_[e];
+    if (node.op == Op::repeat) return {empty, node.a, node.b, node.c};
+    if (node.op != Op::concat) return {empty, e, 1, 1};
+    const Node& head = nodes_[node.a];
+    if (head.op == Op::repeat) return {node.b, head.a, head.b, head.c};
+    return {node.b, node.a, 1, 1};
+}
+
+/// r{2,5}t and r{0,3}t become r{0,5}t, so that nested repetitions don't pile up alternatives.
+void Expressions::merge_powers(std::vector<Expr>& parts) {
+    const auto is_repeated = [&](Expr e) {
+        const Node& node = nodes_[e];
+        return node.op == Op::repeat ||
+               (node.op == Op::concat && nodes_[node.a].op == Op::repeat);
+    };
+    if (parts.size() < 2 || std::ranges::none_of(parts, is_repeated)) return;
+    std::vector<Power> powers;
+    for (const Expr part : parts) powers.push_back(power(part));
+    std::ranges::sort(powers, [](const Power& x, const Power& y) {
+        return std::tie(x.tail, x.base, x.min, x.max) < std::tie(y.tail, y.base, y.min, y.max);
+    });
+    std::vector<Power> merged;
+    for (const Power& each : powers) {
+        if (!merged.empty()) {
+            Power& last = merged.back();
+            if (last.tail == each.tail && last.base == each.base &&
+                (last.max == forever || each.min <= last.max + 1)) {
+                last.max = std::max(last.max, each.max);
+                continue;
+            }
+        }
+        merged.push_back(each);
+    }
+    std::vector<Expr> out;
+    for (const Power& each : merged)
+        out.push_back(concat(repeat(each.base, each.min, each.max), each.tail));
+    // What is left after no repetition at all is the tail, which may stand there by itself.
+    for (const Power& each : merged) {
+        if (each.min > 1 || each.max == 1) continue;
+        const auto tail = std::ranges::find(out, each.tail);
+        if (tail == out.end()) continue;
+        *tail = none;
+        if (each.min == 0) continue;
+        std::ranges::replace(out, concat(repeat(each.base, 1, each.max), each.tail),
+                             concat(repeat(each.base, 0, each.max), each.tail));
+    }
+    std::erase(out, none);
+    std::ranges::sort(out);
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    parts = std::move(out);
+}
+
+/// [a]t and [b]t become [ab]t.
+void Expressions::merge_bytes(std::vector<Expr>& parts) {
+    const auto head = [&](Expr e) -> const Node* {
+        const Node& node = nodes_[e];
+        if (node.op == Op::bytes) return &node;
+        if (node.op == Op::concat && nodes_[node.a].op == Op::bytes) return &nodes_[node.a];
+        return nullptr;
+    };
+    std::vector<std::pair<Expr, std::uint32_t>> found; // tail, set
+    for (const Expr part : parts)
+        if (const Node* node = head(part))
+            found.emplace_back(nodes_[part].op == Op::bytes ? empty : nodes_[part].b, node->a);
+    if (found.size() < 2) return;
+    std::ranges::sort(found);
+    bool merges = false;
+    for (std::size_t i = 1; i < found.size(); ++i) merges |= found[i].first == found[i - 1].first;
+    if (!merges) return;
+    std::erase_if(parts, [&](Expr e) { return head(e) != nullptr; });
+    for (std::size_t i = 0; i < found.size();) {
+        ByteSet set;
+        const Expr tail = found[i].first;
+        for (; i < found.size() && found[i].first == tail; ++i) set = set | sets_[found[i].second];
+        parts.push_back(concat(bytes(set), tail));
+    }
+    std::ranges::sort(parts);
+    parts.erase(std::unique(parts.begin(), parts.end()), parts.end());
+}
+
+Expr Expressions::either(std::span<const Expr> given) {
+    std::vector<Expr> parts;
+    for (const Expr e : given) {
+        if (e == none) continue;
+        if (e == everything) return e;
+        if (nodes_[e].op == Op::either)
+            parts.insert(parts.end(), list(nodes_[e]).begin(), list(nodes_[e]).end());
+        else
+            parts.push_back(e);
+    }
+    std::ranges::sort(parts);
+    parts.erase(std::unique(parts.begin(), parts.end()), parts.end());
+    merge_bytes(parts);
+    merge_powers(parts);
+    if (parts.empty()) return none;
+    if (parts.size() == 1) return parts.front();
+    if (parts.front() == empty) { // it says nothing where another part may be empty
+        const bool other = std::ranges::any_of(parts.begin() + 1, parts.end(),
+                                               [&](Expr e) { return nullable(e); });
+        if (other) return either(std::span(parts).subspan(1));
+    }
+    bool is_nullable = false, is_simple = true;
+    for (const Expr e : parts) {
+        is_nullable |= nullable(e);
+        is_simple &= simple(e);
+    }
+    return add_list(Op::either, parts, is_nullable, is_simple);
+}
+
+Expr Expressions::both(std::span<const Expr> given) {
+    std::vector<Expr> parts;
+    for (const Expr e : given) {
+        if (e == none) return none;
+        if (e == everything) continue;
+        if (nodes_[e].op == Op::both)
+            parts.insert(parts.end(), list(nodes_[e]).begin(), list(nodes_[e]).end());
+        else
+            parts.push_back(e);
+    }
+    std::ranges::sort(parts);
+    parts.erase(std::unique(parts.begin(), parts.end()), parts.end());
+    if (parts.empty()) return everything;
+    if (parts.size() == 1) return parts.front();
+    bool is_nullable = true;
+    for (const Expr e : parts) {
+        is_nullable &= nullable(e);
+        if (nodes_[e].op == Op::negate && std::ranges::binary_search(parts, nodes_[e].a))
+            return none;
+    }
+    if (parts.front() == empty) return is_nullable ? empty : none;
+    return add_list(Op::both, parts, is_nullable, false);
+}
+
+Expr Expressions::words(std::vector<std::string> literals) {
+    std::ranges::sort(literals);
+    literals.erase(std::unique(literals.begin(), literals.end()), literals.end());
+    if (literals.empty()) return none;
+    word_lists_.push_back(std::move(literals));
+    return add_words(std::uint32_t(word_lists_.size() - 1), 0,
+                     std::uint32_t(word_lists_.back().size()), 0);
+}
+
+Expr Expressions::add_words(std::uint32_t which, std::uint32_t low, std::uint32_t high,
+                            std::uint32_t depth) {
+    if (low == high) return none;
+    const auto& words = word_lists_[which];
+    const bool is_nullable = words[low].size() == depth;
+    return add({Op::words, is_nullable, true, which, low, high, depth});
+}
+
+Expr Expressions::derive_words(const Node& node, std::uint8_t byte, ByteSet& same) {
+    const auto& words = word_lists_[node.a];
+    const std::uint32_t depth = node.d;
+    std::uint32_t at = node.b;
+    if (words[at].size() == depth) ++at;
+    Expr out = none;
+    ByteSet present;
+    while (at < node.c) {
+        const auto here = std::uint8_t(words[at][depth]);
+        const auto begin = words.begin() + at;
+        const auto end = std::partition_point(begin, words.begin() + node.c, [&](const auto& w) {
+            return std::uint8_t(w[depth]) == here;
+        });
+        const auto after = std::uint32_t(end - words.begin());
+        present.add(here);
+        if (here == byte) out = add_words(node.a, at, after, depth + 1);
+        at = after;
+    }
+    same = same & (present.has(byte) ? ByteSet::one(byte) : ~present);
+    return out;
+}
+
+Expr Expressions::multiple_of(std::uint32_t divisor, std::uint32_t fraction_digits) {
+    const Multiple wanted{divisor, fraction_digits};
+    auto found = std::ranges::find(multiples_, wanted);
+    if (found == multiples_.end()) found = multiples_.insert(multiples_.end(), wanted);
+    return add_multiple(std::uint32_t(found - multiples_.begin()), 0, 0);
+}
+
+Expr Expressions::add_multiple(std::uint32_t which, std::uint64_t remainder, std::uint32_t phase) {
+    const auto [divisor, digits] = multiples_[which];
+    const std::uint32_t read = phase == 0 ? 0 : std::min(phase - 1, digits);
+    std::uint64_t whole = remainder; // with zeros for the digits that are left out
+    for (std::uint32_t i = read; i < digits; ++i) whole = whole * 10 % divisor;
+    return add({Op::multiple, whole == 0, false, which, std::uint32_t(remainder), phase});
+}
+
+Expr Expressions::derive_multiple(const Node& node, std::uint8_t byte, ByteSet& same) {
+    constexpr ByteSet known = [] {
+        ByteSet set = ByteSet::range('0', '9');
+        set.add('-');
+        set.add('.');
+        return set;
+    }();
+    if (!known.has(byte)) {
+        same = same & ~known;
+        return none;
+    }
+    same = same & ByteSet::one(byte);
+    const auto [divisor, digits] = multiples_[node.a];
+    if (byte == '-') return add_multiple(node.a, node.b, node.c);
+    if (byte == '.') return node.c == 0 ? add_multiple(node.a, node.b, 1) : none;
+    const std::uint64_t digit = byte - unsigned{'0'};
+    const std::uint64_t remainder = (std::uint64_t(node.b) * 10 + digit) % divisor;
+    if (node.c == 0) return add_multiple(node.a, remainder, 0);
+    if (node.c <= digits) return add_multiple(node.a, remainder, node.c + 1);
+    return digit == 0 ? add_multiple(node.a, node.b, node.c) : none;
+}
+
+/// The derivative, unpruned; `same` is narrowed to bytes that have the same one.
+Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
+    const Node node = nodes_[e]; // a copy: what is built here may move the nodes
+    switch (node.op) {
+    case Op::none:
+    case Op::empty:
+        return none;
+    case Op::bytes: {
+        const ByteSet& set = sets_[node.a];
+        const bool in = set.has(byte);
+        same = same & (in ? set : ~set);
+        return in ? empty : none;
+    }
+    case Op::concat: {
+        std::vector<Expr> parts;
+        Expr rest = e;
+        while (nodes_[rest].op == Op::concat) { // a loop: optional parts make long chains
+            const Node link = nodes_[rest];
+            parts.push_back(concat(derive(link.a, byte, same), link.b));
+            rest = link.b;
+            if (!nullable(link.a)) return either(parts);
+        }
+        parts.push_back(derive(rest, byte, same));
+        return either(parts);
+    }
+    case Op::repeat: {
+        const Expr once = derive(node.a, byte, same);
+        if (once == none) return none;
+        const std::uint32_t min = node.b == 0 ? 0 : node.b - 1;
+        return concat(once, repeat(node.a, min, node.c == forever ? forever : node.c - 1));
+    }
+    case Op::either:
+    case Op::both: {
+        std::vector<Expr> parts;
+        for (std::uint32_t i = 0; i < node.b; ++i) {
+            parts.push_back(derive(lists_[node.a + i], byte, same));
+            if (node.op == Op::both && parts.back() == none) return none;
+        }
+        return node.op == Op::either ? either(parts) : both(parts);
+    }
+    case Op::negate:
+        return negate(derive(node.a, byte, same));
+    case Op::words:
+        return derive_words(node, byte, same);
+    case Op::multiple:
+        return derive_multiple(node, byte, same);
+    }
+    return none;
+}
+
+std::uint32_t Expressions::new_row(Expr e) {
+    if (e >= rows_of_.size()) rows_of_.resize(std::max<std::size_t>(nodes_.size(), e + 1), Index::none);
+    rows_.push_back(std::make_unique<Row>());
+    rows_.back()->fill(unknown);
+    return rows_of_[e] = std::uint32_t(rows_.size() - 1);
+}
+
+Expr Expressions::fill(Expr e, std::uint32_t row, std::uint8_t byte) {
+    ByteSet same = ByteSet::all();
+    Expr target = derive(e, byte, same);
+    if (is_dead(target)) target = none;
+    same.each([&](std::uint8_t other) { (*rows_[row])[other] = target; });
+    return target;
+}
+
+bool Expressions::is_dead(Expr e) {
+    enum : std::uint8_t { unasked, alive, dead };
+    const auto verdict = [&](Expr x) -> std::uint8_t {
+        if (x == none) return dead;
+        if (nullable(x) || simple(x)) return alive;
+        if (x >= alive_.size()) alive_.resize(std::max<std::size_t>(nodes_.size(), x + 1), unasked);
+        return alive_[x];
+    };
+    if (const auto known = verdict(e); known != unasked) return known == dead;
+    struct Seen {
+        Expr e;
+        std::size_t from;
+    };
+    std::vector<Seen> seen{{e, 0}}; // each once; `from` is the one that led here
+    std::vector<std::size_t> open{0};
+    Index known;
+    known.insert(mix(e), 0);
+    while (!open.empty()) {
+        const std::size_t at = open.back();
+        open.pop_back();
+        ByteSet left = ByteSet::all();
+        while (!left.empty()) {
+            ByteSet same = ByteSet::all();
+            const Expr to = derive(seen[at].e, left.first(), same);
+            left = left & ~same;
+            const auto state = verdict(to);
+            if (state == dead) continue;
+            if (state == alive) {
+                for (std::size_t i = at;; i = seen[i].from) {
+                    alive_[seen[i].e] = alive;
+                    if (i == 0) return false;
+                }
+            }
+            const auto is_it = [&](std::uint32_t i) { return seen[i].e == to; };
+            if (known.find(mix(to), is_it) != Index::none) continue;
+            if (seen.size() >= search_limit)
+                throw TooComplex("no match found within " + std::to_string(search_limit) +
+                                 " states of an expression");
+            known.insert(mix(to), std::uint32_t(seen.size()));
+            open.push_back(seen.size());
+            seen.push_back({to, at});
+        }
+    }
+    for (const Seen& each : seen) alive_[each.e] = dead;
+    return true;
+}
+
+} // namespace engine

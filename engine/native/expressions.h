@@ -1,0 +1,239 @@
+/// Regular expressions over bytes, each kept once, and their derivatives.
+///
+/// Knows bytes and languages. Does not know UTF-8, JSON, tokens or grammars.
+///
+/// The derivative of a language by a byte is what may follow that byte (Brzozowski 1964; Owens,
+/// Reppy and Turon 2009). Expressions are kept in a normal form, so there are finitely many
+/// derivatives, and each is a state of a lazily built automaton. Intersection and complement cost
+/// no more than union. A repetition is one node with two counters, however large they are.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "byte_set.h"
+#include "interner.h"
+
+namespace engine {
+
+using Expr = std::uint32_t;
+
+/// A limit on work or memory was reached: `what` names it.
+struct TooComplex : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+class Expressions {
+  public:
+    static constexpr Expr none = 0;       // no text at all
+    static constexpr Expr empty = 1;      // the empty text
+    static constexpr Expr everything = 2; // any bytes
+    static constexpr std::uint32_t forever = std::numeric_limits<std::uint32_t>::max();
+
+    Expressions() {
+        const std::uint32_t any = sets_.intern(ByteSet::all());
+        for (const Node& node : {Node{Op::none, false, true}, Node{Op::empty, true, true},
+                                 Node{Op::repeat, true, true, 3, 0, forever},
+                                 Node{Op::bytes, false, true, any}})
+            add(node);
+    }
+    Expressions(const Expressions&) = delete;
+    Expressions& operator=(const Expressions&) = delete;
+
+    // Building. All give the normal form.
+
+    Expr bytes(const ByteSet& set) {
+        if (set.empty()) return none;
+        return add({Op::bytes, false, true, sets_.intern(set)});
+    }
+    Expr text(std::string_view literal) {
+        Expr out = empty;
+        for (std::size_t i = literal.size(); i-- > 0;)
+            out = concat(bytes(ByteSet::one(std::uint8_t(literal[i]))), out);
+        return out;
+    }
+    Expr concat(Expr a, Expr b) {
+        if (a == none || b == none) return none;
+        if (a == empty) return b;
+        if (b == empty) return a;
+        if (a == everything && b == everything) return a;
+        return add({Op::concat, nullable(a) && nullable(b), simple(a) && simple(b), a, b});
+    }
+    Expr concat(std::initializer_list<Expr> parts) {
+        Expr out = empty;
+        for (auto part = parts.end(); part != parts.begin();) out = concat(*--part, out);
+        return out;
+    }
+    Expr repeat(Expr a, std::uint32_t min, std::uint32_t max);
+    Expr star(Expr a) { return repeat(a, 0, forever); }
+    Expr plus(Expr a) { return repeat(a, 1, forever); }
+    Expr optional(Expr a) { return repeat(a, 0, 1); }
+    Expr either(std::span<const Expr> parts);
+    Expr either(std::initializer_list<Expr> parts) {
+        return either(std::span(parts.begin(), parts.size()));
+    }
+    Expr both(std::span<const Expr> parts);
+    Expr both(Expr a, Expr b) {
+        const std::array parts{a, b};
+        return both(parts);
+    }
+    Expr negate(Expr a) {
+        if (a == none) return everything;
+        if (a == everything) return none;
+        if (nodes_[a].op == Op::negate) return nodes_[a].a;
+        return add({Op::negate, !nullable(a), false, a});
+    }
+    Expr minus(Expr a, Expr b) { return both(a, negate(b)); }
+    /// One of `literals`; as cheap for ten thousand as for one. They are numbered in the order of
+    /// their bytes; `words_left` tells which are still possible.
+    Expr words(std::vector<std::string> literals);
+    /// Decimal digits, at least one more of them before the end if `first`, whose value leaves
+    /// no remainder; see `Multiple`.
+    Expr multiple_of(std::uint32_t divisor, std::uint32_t fraction_digits);
+
+    // Asking.
+
+    bool nullable(Expr e) const { return nodes_[e].nullable; }
+    /// What may follow `byte`; `none` as soon as nothing does.
+    Expr next(Expr e, std::uint8_t byte) {
+        std::uint32_t row = e < rows_of_.size() ? rows_of_[e] : Index::none;
+        if (row == Index::none) row = new_row(e);
+        const Expr known = (*rows_[row])[byte];
+        return known != unknown ? known : fill(e, row, byte);
+    }
+    /// Whether no text matches.
+    bool is_dead(Expr e);
+    /// The bytes with which a text can begin.
+    ByteSet first_bytes(Expr e) {
+        ByteSet out;
+        for (unsigned byte = 0; byte < 256; ++byte)
+            if (next(e, std::uint8_t(byte)) != none) out.add(std::uint8_t(byte));
+        return out;
+    }
+    /// Of an expression made by `words`: the words that are still possible, as numbers in the order
+    /// of their bytes, and whether the first of them is complete. Empty for any other.
+    struct Words {
+        std::uint32_t low = 0, high = 0;
+        bool is_complete = false;
+    };
+    Words words_left(Expr e) const {
+        const Node& node = nodes_[e];
+        return node.op == Op::words ? Words{node.b, node.c, node.nullable} : Words{};
+    }
+    /// An expression as unit{min,max} tail, with some words left out: how free text looks.
+    struct Run {
+        Expr unit = none, tail = none;
+        std::uint32_t min = 0, max = 0;
+        Expr without = none; // made by `words`
+    };
+    Run run(Expr e) const;
+    /// The alternatives of a union; any other expression is its own only one.
+    std::span<const Expr> alternatives(const Expr& e) const {
+        return nodes_[e].op == Op::either ? list(nodes_[e]) : std::span(&e, 1);
+    }
+    /// What is left of words still possible, from the depth that was read on.
+    std::string_view word_rest(Expr e, std::uint32_t word) const {
+        return std::string_view(word_lists_[nodes_[e].a][word]).substr(nodes_[e].d);
+    }
+    bool matches(Expr e, std::string_view data) {
+        for (const char byte : data) {
+            e = next(e, std::uint8_t(byte));
+            if (e == none) return false;
+        }
+        return nullable(e);
+    }
+
+    std::size_t size() const { return nodes_.size(); }
+    std::size_t memory_bytes() const {
+        return nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(Expr) +
+               index_.memory_bytes() + rows_.size() * sizeof(Row) +
+               rows_of_.capacity() * sizeof(std::uint32_t) + sets_.memory_bytes();
+    }
+    /// How many states a search for a match may visit.
+    std::size_t search_limit = 50'000;
+
+  private:
+    enum class Op : std::uint8_t {
+        none,
+        empty,
+        bytes,    // a: set
+        concat,   // a, b
+        repeat,   // a, at least b times, at most c
+        either,   // lists_[a .. a + b)
+        both,     // lists_[a .. a + b)
+        negate,   // a
+        words,    // word_lists_[a][b .. c), their first d bytes behind us
+        multiple, // multiples_[a], remainder b, phase c
+    };
+    struct Node {
+        Op op;
+        bool nullable;
+        bool simple; // no intersection, complement or arithmetic inside: some text matches
+        std::uint32_t a = 0, b = 0, c = 0, d = 0;
+        bool operator==(const Node&) const = default;
+    };
+    /// Numbers that are a multiple of divisor / 10^fraction_digits.
+    struct Multiple {
+        std::uint32_t divisor, fraction_digits;
+        bool operator==(const Multiple&) const = default;
+    };
+    using Row = std::array<Expr, 256>;
+    static constexpr Expr unknown = std::numeric_limits<Expr>::max();
+
+    static std::uint64_t hash(const Node& n) {
+        std::uint64_t out = mix(std::uint64_t(n.op), std::uint64_t(n.a) << 32 | n.b);
+        return mix(out, std::uint64_t(n.c) << 32 | n.d);
+    }
+    Expr add(const Node& node) {
+        const std::uint64_t h = hash(node);
+        const Expr known = index_.find(h, [&](Expr e) { return nodes_[e] == node; });
+        if (known != Index::none) return known;
+        nodes_.push_back(node);
+        index_.insert(h, Expr(nodes_.size() - 1));
+        return Expr(nodes_.size() - 1);
+    }
+    Expr add_list(Op op, std::span<const Expr> parts, bool is_nullable, bool is_simple);
+    bool simple(Expr e) const { return nodes_[e].simple; }
+    std::span<const Expr> list(const Node& node) const {
+        return std::span(lists_).subspan(node.a, node.b);
+    }
+
+    /// A part of a union as r{min,max} t: what neighbours must share to become one.
+    struct Power {
+        Expr tail, base;
+        std::uint32_t min, max;
+    };
+    Power power(Expr e) const;
+    void merge_powers(std::vector<Expr>& parts);
+    void merge_bytes(std::vector<Expr>& parts);
+
+    Expr derive(Expr e, std::uint8_t byte, ByteSet& same);
+    Expr derive_words(const Node& node, std::uint8_t byte, ByteSet& same);
+    Expr derive_multiple(const Node& node, std::uint8_t byte, ByteSet& same);
+    Expr add_words(std::uint32_t list, std::uint32_t low, std::uint32_t high, std::uint32_t depth);
+    Expr add_multiple(std::uint32_t which, std::uint64_t remainder, std::uint32_t phase);
+    std::uint32_t new_row(Expr e);
+    Expr fill(Expr e, std::uint32_t row, std::uint8_t byte);
+
+    std::vector<Node> nodes_;
+    std::vector<Expr> lists_;
+    Index index_;
+    Interner<ByteSet> sets_;
+    std::vector<std::vector<std::string>> word_lists_;
+    std::vector<Multiple> multiples_;
+    std::vector<std::uint32_t> rows_of_; // per expression: its row, Index::none if it has none yet
+    std::vector<std::unique_ptr<Row>> rows_;
+    std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
+};
+
+} // namespace engine

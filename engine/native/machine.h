@@ -1,0 +1,196 @@
+/// A grammar at work: where a match can stand, byte by byte.
+///
+/// Knows grammars, expressions and stacks. Does not know tokens' bytes, masks or logits.
+///
+/// A place in a grammar is a set of threads. A thread is what is left of the word being read, as an
+/// expression, and the frames to go on with behind it. Frames, sets of frames and sets of threads
+/// are each kept once, so equal places have equal numbers, and a step that was taken once is a
+/// look-up ever after: the table of steps is a lazily built automaton. Frames with several parents
+/// make the stacks a graph, as in generalised LR parsing, so ambiguity doesn't multiply them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "grammar.h"
+#include "interner.h"
+
+namespace engine {
+
+using Place = std::uint32_t; // a set of threads; 0 is the dead one
+
+class Machine {
+  public:
+    Machine(Expressions& expressions, const Grammar& grammar, Values* values);
+
+    static constexpr Place dead = 0;
+
+    Place start() const { return start_; }
+    Place step(Place place, std::uint8_t byte) {
+        const std::uint64_t key = std::uint64_t(place) << 8 | byte;
+        const std::uint64_t hash = mix(key);
+        const std::uint32_t known =
+            steps_index_.find(hash, [&](std::uint32_t i) { return steps_[i].key == key; });
+        return known != Index::none ? steps_[known].to : take(place, byte, key, hash);
+    }
+    Place step_token(Place place, std::uint32_t token);
+    bool is_accepting(Place place) const { return places_[place].is_accepting; }
+    /// The ids of tokens that a grammar names and that may come next.
+    std::vector<std::uint32_t> tokens(Place place) const;
+    /// The bytes that may come next.
+    const ByteSet& bytes(Place place);
+    /// Whether a capture is open in some thread.
+    std::uint64_t captures(Place place) const { return places_[place].captures; }
+
+    struct Thread {
+        std::uint32_t state; // an expression, or token_thread | id
+        std::uint32_t cont;  // the frames behind it
+        bool operator==(const Thread&) const = default;
+    };
+    std::span<const Thread> threads(Place place) const {
+        return std::span(threads_).subspan(places_[place].first, places_[place].count);
+    }
+    /// Where it goes on behind a thread whose word is complete.
+    Place behind(const Thread& thread);
+    /// The thread with `state` in its place, a later state of the same word; false where no key
+    /// that it may still become is allowed. Only needed where `has_keys`.
+    bool has_keys(const Thread& thread) const { return lists_[thread.cont].has_named; }
+    bool move(Thread& thread, Expr state) {
+        thread.state = state;
+        if (has_keys(thread)) thread.cont = keep_named(thread.cont, state);
+        return lists_[thread.cont].count != 0;
+    }
+    static constexpr std::uint32_t token_thread = 0x80000000U;
+
+    Expressions& expressions() { return pool_; }
+    std::size_t n_places() const { return places_.size(); }
+    std::size_t memory_bytes() const;
+    /// How much one step may spawn.
+    std::size_t step_limit = 200'000;
+
+  private:
+    enum class Kind : std::uint8_t { root, sequence, repeat, capture, object, array };
+    enum Phase : std::uint32_t { opened, quote, named, colon, value, next };
+
+    struct Frame {
+        Kind kind;
+        Phase phase = opened;
+        std::uint32_t a = 0, b = 0, c = 0;
+        std::uint32_t cont = 0;
+        bool operator==(const Frame&) const = default;
+        bool is_same_but_parents(const Frame& o) const {
+            return kind == o.kind && phase == o.phase && a == o.a && b == o.b && c == o.c;
+        }
+        std::uint64_t hash() const {
+            return mix(mix(std::uint64_t(kind) << 32 | phase, std::uint64_t(a) << 32 | b),
+                       std::uint64_t(c) << 32 | cont);
+        }
+    };
+    struct List { // frames of a set, in frame_lists_
+        std::uint32_t first, count;
+        bool has_named;
+        std::uint64_t captures;
+    };
+    struct PlaceData {
+        std::uint32_t first, count; // in threads_
+        bool is_accepting;
+        std::uint64_t captures;
+        std::int32_t bytes = -1; // in byte_sets_
+    };
+    struct Step {
+        std::uint64_t key;
+        Place to;
+    };
+    /// What an object has had: which properties by the order of their words, how many in all.
+    struct Seen {
+        std::vector<std::uint64_t> words;
+        std::uint32_t count = 0, last = 0; // last: one past the latest property, where order counts
+        std::uint32_t wishes = 0;          // those that are fulfilled
+        bool operator==(const Seen&) const = default;
+        std::uint64_t hash() const {
+            std::uint64_t out = mix(std::uint64_t(count) << 32 | last, wishes);
+            for (const auto word : words) out = mix(out, word);
+            return out;
+        }
+    };
+    /// What may come next in an object that has had `Seen`.
+    struct Choice {
+        std::vector<std::uint64_t> words;
+        bool has_words = false, others = false, end = false;
+    };
+    struct Counts {
+        std::vector<std::uint32_t> items; // how many, then how many each `contains` has counted
+        bool operator==(const Counts&) const = default;
+        std::uint64_t hash() const {
+            std::uint64_t out = 0;
+            for (const auto n : items) out = mix(out, n);
+            return out;
+        }
+    };
+    static constexpr std::uint32_t other_key = 0x80000000U;
+
+    Place take(Place place, std::uint8_t byte, std::uint64_t key, std::uint64_t hash);
+    void spawn(std::uint32_t state, std::uint32_t cont);
+    void expand(Node node, std::uint32_t cont);
+    void run();
+    void resume(std::uint32_t state, const Frame& frame);
+    void resume_object(std::uint32_t state, Frame frame);
+    void resume_array(Frame frame);
+    void expand_value(Value value, std::uint32_t cont);
+    void object_options(Frame frame, bool is_first);
+    void array_options(Frame frame, bool is_first);
+    void array_item(const Frame& frame);
+    const Choice& choice(std::uint32_t shape, std::uint32_t seen);
+    Choice work_out(const ObjectShape& shape, const Seen& seen);
+    bool can_grow(const ArrayShape& shape, const Counts& counts);
+    Place finish();
+
+    std::uint32_t push(const Frame& frame);
+    std::uint32_t push(Frame frame, Phase phase, std::uint32_t c) {
+        frame.phase = phase;
+        frame.c = c;
+        return push(frame);
+    }
+    std::uint32_t list_of(std::vector<std::uint32_t>& frames);
+    std::uint32_t join(std::uint32_t a, std::uint32_t b);
+    std::uint32_t keep_named(std::uint32_t cont, std::uint32_t state);
+    std::span<const std::uint32_t> frames(std::uint32_t cont) const {
+        return std::span(frame_lists_).subspan(lists_[cont].first, lists_[cont].count);
+    }
+
+    Expressions& pool_;
+    const Grammar& grammar_;
+    Values* values_;
+    Expr open_object_, close_object_, open_array_, close_array_, quote_, next_key_;
+
+    Interner<Frame> frames_;
+    std::vector<std::uint32_t> frame_lists_;
+    std::vector<List> lists_;
+    Index lists_index_;
+    std::vector<Thread> threads_;
+    std::vector<PlaceData> places_;
+    Index places_index_;
+    std::vector<Step> steps_;
+    Index steps_index_;
+    std::vector<Step> behind_; // by state and cont
+    Index behind_index_;
+    std::vector<ByteSet> byte_sets_;
+    Interner<Seen> seen_;
+    Interner<Counts> counts_;
+    std::vector<std::pair<std::uint64_t, Choice>> choices_;
+    Index choices_index_;
+
+    struct Work {
+        enum class Kind : std::uint8_t { state, node } kind;
+        std::uint32_t what, cont;
+        bool operator==(const Work&) const = default;
+    };
+    std::vector<Work> work_; // of the step being taken: all of it, `done_` of them done
+    std::size_t done_ = 0;
+    bool accepts_ = false;
+    std::uint32_t root_ = 0;
+    Place start_ = dead;
+};
+
+} // namespace engine

@@ -1,0 +1,55 @@
+/// Which tokens may come next at a place of a grammar.
+///
+/// Knows tokens' bytes and places. Does not know sampling.
+///
+/// The mask of a place is the union of its threads' masks. A thread is followed into the trie with
+/// its expression's automaton alone; only where its word is complete does the rest of a token ask
+/// the machine what comes behind. Inside free text the plain tokens come from `Slices`.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "machine.h"
+#include "mask.h"
+#include "slices.h"
+#include "token_trie.h"
+
+namespace engine {
+
+class Masks {
+  public:
+    /// `free_units` are the expressions for any character, as strings repeat them.
+    Masks(const TokenTrie& trie, const Slices& slices, Machine& machine,
+          std::vector<Expr> free_units);
+
+    /// The mask of `place`, kept; end tokens are not in it. Valid until `forget`.
+    ConstMask of(Place place);
+    /// The same into `mask`, without keeping it.
+    void compute(Place place, Mask mask);
+    void forget() { known_.clear(); }
+    std::size_t memory_bytes() const { return known_.size() * words_ * 4; }
+
+  private:
+    void add_thread(Machine::Thread thread, Mask mask);
+    void add_free_text(const Machine::Thread& thread, const Expressions::Run& run, Mask mask);
+    void add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask);
+    bool is_free(const Expressions::Run& run) const;
+    void walk(const TokenTrie& trie, std::size_t first, std::size_t last, Machine::Thread thread,
+              Mask mask);
+    void walk_root(const TokenTrie& trie, const Machine::Thread& thread, Mask mask);
+    void walk_behind(const TokenTrie& trie, std::size_t first, std::size_t last,
+                     const Machine::Thread& thread, Mask mask);
+
+    const TokenTrie& trie_;
+    const Slices& slices_;
+    Machine& machine_;
+    Expressions& pool_;
+    std::vector<Expr> free_units_;
+    std::size_t words_;
+    std::unordered_map<Place, std::unique_ptr<std::uint32_t[]>> known_;
+};
+
+} // namespace engine

@@ -1,0 +1,159 @@
+/// JSON Schema, drafts 4 to 2020-12, as kinds of JSON values.
+///
+/// Knows keywords, references, and how schemas combine. Does not know how values are matched.
+///
+/// A `Value` is a set of schemas that must all hold or must not (an atom is one of them with its
+/// sign), kept once. What such a set allows is worked out when it is first asked for: the keywords
+/// become facts about one JSON type each, `anyOf` and its like become branches, and a negation
+/// becomes branches of negated keywords. Each branch then is a shape: an expression for scalars,
+/// an object's properties, an array's items, whose own values are sets of schemas again.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "code_points.h"
+#include "expressions.h"
+#include "grammar.h"
+#include "json.h"
+#include "numbers.h"
+#include "pattern.h"
+
+namespace engine {
+
+/// A schema that is wrong, or that can't be enforced in full.
+struct SchemaError : std::runtime_error {
+    SchemaError(std::string where, std::string key, const std::string& why)
+        : std::runtime_error(why), pointer(std::move(where)), keyword(std::move(key)) {}
+    std::string pointer, keyword;
+};
+
+struct SchemaOptions {
+    Writing writing = Writing::json_needed;
+    bool any_order = false;     // of properties; else as the schema has them, other keys behind
+    bool best_effort = false;   // weaken what can't be enforced, and report it
+    bool checks_formats = true;
+    Spacing spacing;
+    std::size_t max_depth = 256;
+    std::size_t max_branches = 2000;    // of one value
+    std::size_t max_values = 100'000;
+    PatternOptions pattern;
+};
+
+using Atom = std::uint32_t; // twice a schema's number, plus one if it must not hold
+
+class Schemas : public Values {
+  public:
+    /// `resources` are other documents that references may name, by their URI.
+    Schemas(Expressions& expressions, const Json& root, const SchemaOptions& options,
+            const std::vector<std::pair<std::string, const Json*>>& resources = {});
+
+    Value root() const { return root_; }
+    const ValueForms& forms(Value value) override;
+    const ObjectShape& object(std::uint32_t shape) const override { return objects_[shape]; }
+    const ArrayShape& array(std::uint32_t shape) const override { return arrays_[shape]; }
+    const Spacing& spacing() const override { return options_.spacing; }
+    Value meet(Value a, Value b) override;
+    bool is_dead(Value value) override;
+
+    /// What was weakened with `best_effort`: pointer and keyword.
+    const std::vector<std::pair<std::string, std::string>>& weakened() const { return weakened_; }
+    /// Works out all values that can be reached, up to `most`, so that errors come now.
+    void check(std::size_t most);
+    std::size_t n_values() const { return values_.size(); }
+
+  private:
+    friend class Branches;
+    struct Schema {
+        const Json* json;
+        std::string pointer, base;
+        bool is_literal = false; // the value itself is meant, not a schema
+    };
+    struct AtomSet {
+        std::vector<Atom> atoms;
+        bool operator==(const AtomSet&) const = default;
+        std::uint64_t hash() const {
+            std::uint64_t out = atoms.size();
+            for (const Atom atom : atoms) out = mix(out, atom);
+            return out;
+        }
+    };
+    enum class Life : std::uint8_t { unasked, asking, alive, dead };
+    struct ValueData {
+        std::optional<ValueForms> forms;
+        Life life = Life::unasked;
+        bool is_working = false;
+    };
+
+    void find_anchors(const Json& json, const std::string& base, const std::string& pointer,
+                      std::size_t depth);
+    std::uint32_t schema_at(const Json& json, const std::string& pointer, const std::string& base);
+    std::uint32_t child(std::uint32_t parent, const Json& json, const std::string& path);
+    std::uint32_t literal(std::uint32_t parent, const Json& json);
+    std::uint32_t literal_true();
+    std::uint32_t literal_false();
+    std::uint32_t resolve(std::uint32_t from, const std::string& reference, const char* keyword);
+    std::uint32_t target(const std::string& uri, std::uint32_t from, const char* keyword);
+    bool is_old(std::uint32_t schema) const; // draft 7 and before: $ref hides what is beside it
+    Value value_of(std::vector<Atom> atoms);
+    bool is_alive(Value value, bool& is_open);
+    bool is_object_alive(const ObjectShape& shape, bool& is_open);
+    bool is_array_alive(const ArrayShape& shape, bool& is_open);
+    Expr pattern(std::uint32_t schema, const std::string& pattern, const char* keyword);
+    Expr format(const std::string& name);
+    Expr strings(Value value); // those that are of a kind, without their quotes
+    ValueForms work_out(const std::vector<Atom>& atoms);
+    Expr string_language(const struct Clause& clause);
+    Expr scalars(const struct Clause& clause);
+    bool fits(const struct Clause& clause, const Json& json);
+    void add_array(ValueForms& forms, const struct Clause& clause);
+    void add_objects(ValueForms& forms, const struct Clause& clause);
+    bool add_object(ObjectShape& shape, const struct Clause& clause,
+                    const std::vector<std::pair<std::string, std::optional<Atom>>>& wished,
+                    const std::vector<std::size_t>& open_wishes);
+    void add_others(ObjectShape& shape, const struct Clause& clause,
+                    const std::vector<std::size_t>& open_wishes);
+    [[noreturn]] void fail(std::uint32_t schema, const std::string& keyword,
+                           const std::string& why) const;
+    /// Throws, or with `best_effort` reports and returns.
+    void refuse(std::uint32_t schema, const std::string& keyword, const std::string& why);
+
+    Expressions& pool_;
+    Characters characters_;
+    SchemaOptions options_;
+    std::vector<Schema> schemas_;
+    std::map<const Json*, std::uint32_t> schema_numbers_;
+    std::map<const Json*, std::uint32_t> literal_numbers_;
+    std::map<std::string, std::pair<const Json*, std::string>> resources_; // URI: place, pointer
+    std::map<std::string, std::pair<const Json*, std::string>> anchors_;   // URI#name
+    std::map<const Json*, std::string> bases_;
+    std::map<std::string, int> dynamic_anchors_;
+    std::map<std::string, Expr> patterns_;
+    std::map<std::string, Expr> formats_;
+    std::map<std::string, int> drafts_; // by URI of the resource: 4, 6, 7, 2019, 2020
+    Interner<AtomSet> values_;
+    std::deque<ValueData> data_;
+    std::deque<ObjectShape> objects_;
+    std::deque<ArrayShape> arrays_;
+    std::vector<std::pair<std::string, std::string>> weakened_;
+    std::size_t depth_ = 0;
+    Value root_ = 0;
+    Json true_ = [] {
+        Json out;
+        out.type = Json::Type::boolean;
+        out.truth = true;
+        return out;
+    }();
+    Json false_ = [] {
+        Json out;
+        out.type = Json::Type::boolean;
+        return out;
+    }();
+};
+
+} // namespace engine

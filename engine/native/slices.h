@@ -1,0 +1,46 @@
+/// A vocabulary cut at the first byte that is not plain text inside a JSON string.
+///
+/// Knows token bytes and UTF-8. Does not know grammars.
+///
+/// Of the tokens that may come inside a string, nearly all are plain: whole characters, none of
+/// them a quote, a backslash or a control character. They are one mask for all strings, or one for
+/// each number of characters that are left. The others are a plain beginning and a rest, and few
+/// rests are distinct, so that what may follow a string is asked for each rest once.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mask.h"
+#include "token_trie.h"
+
+namespace engine {
+
+class Slices {
+  public:
+    Slices(std::string_view data, std::span<const std::uint64_t> offsets);
+
+    /// Plain tokens of at most `characters` characters, added to `mask`.
+    void add_plain(std::uint32_t characters, Mask mask) const;
+    /// The longest plain beginning, in characters.
+    std::uint32_t longest() const { return longest_; }
+    /// The rests of tokens with `characters` plain characters before them.
+    const TokenTrie& rests(std::uint32_t characters) const { return rests_[characters]; }
+    std::uint32_t n_rests() const { return std::uint32_t(rests_.size()); }
+    /// The rests of all tokens with at least one plain character before them.
+    const TokenTrie& inner_rests() const { return inner_.front(); }
+    std::size_t memory_bytes() const;
+
+  private:
+    std::size_t words_ = 0;
+    std::uint32_t longest_ = 0;
+    std::vector<std::vector<std::uint32_t>> plain_; // by characters: all up to that many
+    std::vector<std::pair<std::uint32_t, std::int32_t>> long_; // characters and id beyond those
+    std::vector<TokenTrie> rests_;
+    std::vector<TokenTrie> inner_;
+};
+
+} // namespace engine
