@@ -150,7 +150,7 @@ bool Branches::apply(Branch& branch, const Fact& fact) {
         clause.max_length = std::min(clause.max_length, fact.n);
         return true;
     case Kind::language:
-        clause.languages.push_back(fact.expr);
+        clause.languages.push_back({fact.expr, fact.key});
         return true;
     case Kind::min_items:
         clause.min_items = std::max(clause.min_items, fact.n);
@@ -328,7 +328,7 @@ void Branches::members(Branch& branch, std::uint32_t schema, int scope) {
                 member.properties.emplace_back(name, sub(schema, "properties", name, value));
         if (patterns != nullptr)
             for (const auto& [pattern, value] : patterns->members)
-                member.patterns.emplace_back(schemas_.pattern(schema, pattern, "patternProperties"),
+                member.patterns.emplace_back(schemas_.key_pattern(schema, pattern),
                                              sub(schema, "patternProperties", pattern, value));
         if (additional != nullptr)
             member.additional = sub(schema, "additionalProperties", *additional);
@@ -400,10 +400,14 @@ void Branches::keyword(Branch& branch, std::uint32_t schema, const std::string& 
     } else if (key == "maxLength") {
         todo.push_back({.kind = Kind::max_length, .n = count(schema, key, value)});
     } else if (key == "pattern") {
-        todo.push_back({.kind = Kind::language, .expr = schemas_.pattern(schema, value.text, "pattern")});
+        todo.push_back({.kind = Kind::language,
+                        .expr = schemas_.pattern(schema, value.text, "pattern"),
+                        .key = schemas_.key_pattern(schema, value.text)});
     } else if (key == "format") {
         if (const Expr language = schemas_.format(value.text); language != Expressions::everything)
-            todo.push_back({.kind = Kind::language, .expr = language});
+            todo.push_back({.kind = Kind::language,
+                            .expr = language,
+                            .key = schemas_.format(value.text, true)});
     } else if (key == "minItems") {
         todo.push_back({.kind = Kind::min_items, .n = count(schema, key, value)});
     } else if (key == "maxItems") {
@@ -582,12 +586,15 @@ void Branches::negated_keyword(std::vector<Option>& out, std::uint32_t schema,
     } else if (key == "maxLength") {
         typed(types::string, {.kind = Kind::min_length, .n = count(schema, key, value) + 1});
     } else if (key == "pattern" || key == "format") {
-        const Expr language = key == "pattern" ? schemas_.pattern(schema, value.text, "pattern")
-                                               : schemas_.format(value.text);
+        const bool is_pattern = key == "pattern";
+        const Expr language = is_pattern ? schemas_.pattern(schema, value.text, "pattern")
+                                         : schemas_.format(value.text);
+        const Expr of_keys = is_pattern ? schemas_.key_pattern(schema, value.text)
+                                        : schemas_.format(value.text, true);
         if (language != Expressions::everything)
-            typed(types::string,
-                  {.kind = Kind::language,
-                   .expr = pool_.minus(schemas_.characters_.text(), language)});
+            typed(types::string, {.kind = Kind::language,
+                                  .expr = pool_.minus(schemas_.characters_.text(), language),
+                                  .key = pool_.minus(schemas_.keys_.text(), of_keys)});
     } else if (key == "allOf") {
         for (std::size_t i = 0; i < value.items.size(); ++i)
             out.push_back({atom(opposite(sub(schema, key, std::to_string(i), value.items[i])))});
@@ -619,15 +626,15 @@ void Branches::negated_keyword(std::vector<Option>& out, std::uint32_t schema,
 /// The keys that neither properties nor patternProperties of a schema name.
 Expr Branches::other_keys(std::uint32_t schema) {
     const Json& json = *schemas_.schemas_[schema].json;
-    Expr keys = schemas_.characters_.text();
+    Expr keys = schemas_.keys_.text();
     if (const Json* properties = json.find("properties")) {
         std::vector<std::string> names;
         for (const auto& member : properties->members) names.push_back(member.first);
-        keys = pool_.minus(keys, schemas_.characters_.words(names));
+        keys = pool_.minus(keys, schemas_.keys_.words(names));
     }
     if (const Json* patterns = json.find("patternProperties"))
         for (const auto& member : patterns->members)
-            keys = pool_.minus(keys, schemas_.pattern(schema, member.first, "patternProperties"));
+            keys = pool_.minus(keys, schemas_.key_pattern(schema, member.first));
     return keys;
 }
 
@@ -647,7 +654,7 @@ void Branches::negated_object(std::vector<Option>& out, std::uint32_t schema,
         for (const auto& [pattern, what] : value.members)
             add({{.kind = Kind::key_exists,
                   .atom = opposite(sub(schema, key, pattern, what)),
-                  .expr = schemas_.pattern(schema, pattern, "patternProperties"),
+                  .expr = schemas_.key_pattern(schema, pattern),
                   .has_atom = true}});
     } else if (key == "additionalProperties") {
         add({{.kind = Kind::key_exists,
@@ -656,7 +663,7 @@ void Branches::negated_object(std::vector<Option>& out, std::uint32_t schema,
               .has_atom = true}});
     } else if (key == "propertyNames") {
         const Value names = schemas_.value_of({opposite(sub(schema, key, value))});
-        add({{.kind = Kind::key_exists, .expr = schemas_.strings(names)}});
+        add({{.kind = Kind::key_exists, .expr = schemas_.key_names(names)}});
     } else if (key == "dependentRequired" || key == "dependencies" || key == "dependentSchemas") {
         for (const auto& [name, needed] : value.members) {
             const Fact there{.kind = Kind::required, .name = name};

@@ -45,6 +45,9 @@ struct Clause {
         Atom atom;
         int scope;
     };
+    struct Language {
+        Expr text, key; // the same strings as values and as keys
+    };
     struct KeyWish { // some key of `keys` has a value that fits
         Expr keys;
         std::optional<Atom> atom;
@@ -54,7 +57,7 @@ struct Clause {
     std::optional<std::vector<const Json*>> values; // nothing but these, all scalars
     NumberRange number;
     std::uint32_t min_length = 0, max_length = Expressions::forever;
-    std::vector<Expr> languages; // of a string, without its quotes
+    std::vector<Language> languages; // of a string, without its quotes
     std::vector<std::string> not_strings;
 
     std::uint32_t min_items = 0, max_items = Expressions::forever;
@@ -122,7 +125,7 @@ class Branches {
         std::uint32_t n = 0, m = 0;
         const Json* json = nullptr;
         std::string name = {};
-        Expr expr = Expressions::none;
+        Expr expr = Expressions::none, key = Expressions::none;
         bool has_atom = false;
     };
     using Option = std::vector<Fact>;

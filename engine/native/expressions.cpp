@@ -57,6 +57,24 @@ Expressions::Run Expressions::run(Expr e) const {
     return out;
 }
 
+Expressions::Bounded Expressions::bounded(Expr e, std::span<const Expr> units) {
+    Expr head = e, tail = empty;
+    if (nodes_[e].op == Op::concat) head = nodes_[e].a, tail = nodes_[e].b;
+    if (nodes_[head].op != Op::both) return {};
+    Bounded out;
+    std::vector<Expr> others;
+    for (const Expr part : list(nodes_[head])) {
+        const Node& node = nodes_[part];
+        const bool is_bound = node.op == Op::repeat && out.unit == none &&
+                              std::ranges::find(units, node.a) != units.end();
+        if (is_bound) out.unit = node.a, out.min = node.b, out.max = node.c;
+        else others.push_back(part);
+    }
+    if (out.unit == none) return {};
+    out.without = concat(both(others), tail);
+    return out;
+}
+
 Expressions::Power Expressions::power(Expr e) const {
     const Node& node = nodes_[e];
     if (node.op == Op::repeat) return {empty, node.a, node.b, node.c};

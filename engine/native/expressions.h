@@ -137,6 +137,12 @@ class Expressions {
         Expr without = none; // made by `words`
     };
     Run run(Expr e) const;
+    /// An expression as (other and unit{min,max}) tail: text whose length is bounded besides.
+    struct Bounded {
+        Expr unit = none, without = none; // `without` the bound: other tail
+        std::uint32_t min = 0, max = 0;
+    };
+    Bounded bounded(Expr e, std::span<const Expr> units);
     /// The alternatives of a union; any other expression is its own only one.
     std::span<const Expr> alternatives(const Expr& e) const {
         return nodes_[e].op == Op::either ? list(nodes_[e]) : std::span(&e, 1);

@@ -6,9 +6,10 @@
 namespace engine {
 
 Masks::Masks(const TokenTrie& trie, const Slices& slices, Machine& machine,
-             std::vector<Expr> free_units)
+             std::vector<Expr> free_units, Expr plain_text)
     : trie_(trie), slices_(slices), machine_(machine), pool_(machine.expressions()),
-      free_units_(std::move(free_units)), words_(mask_words(trie.n_vocab())) {}
+      free_units_(std::move(free_units)), plain_text_(plain_text),
+      words_(mask_words(trie.n_vocab())) {}
 
 ConstMask Masks::of(Place place) {
     auto& mask = known_[place];
@@ -38,15 +39,88 @@ bool Masks::is_free(const Expressions::Run& run) const {
 
 void Masks::add_thread(Machine::Thread thread, Mask mask) {
     const auto parts = pool_.alternatives(thread.state);
-    const bool some_free = std::ranges::any_of(parts, [&](Expr e) { return is_free(pool_.run(e)); });
-    if (!some_free) return walk_root(trie_, thread, mask);
     const std::vector<Expr> all(parts.begin(), parts.end());
+    const bool some_free = std::ranges::any_of(all, [&](Expr e) { return is_free(pool_.run(e)); });
+    if (!some_free && all.size() > 1) return add_word(thread, mask);
     for (const Expr part : all) {
         const Machine::Thread one{part, thread.cont};
         const auto run = pool_.run(part);
+        const auto bound = pool_.bounded(part, free_units_);
         if (is_free(run)) add_free_text(one, run, mask);
-        else walk_root(trie_, one, mask);
+        else if (bound.unit != Expressions::none && bound.max >= 16) add_bounded(one, bound, mask);
+        else add_word(one, mask);
     }
+}
+
+/// Any word. Where half of all bytes may follow, it is looked at once for all its places.
+void Masks::add_word(const Machine::Thread& thread, Mask mask) {
+    if (pool_.first_bytes(thread.state).count() < 48) return walk_root(trie_, thread, mask);
+    auto& known = wide_[std::uint64_t(thread.state) << 32 | thread.cont];
+    if (known.empty()) {
+        std::vector<std::uint32_t> fresh(words_);
+        if (is_open(thread.state)) {
+            slices_.add_plain(Expressions::forever, fresh);
+            walk_root(slices_.mixed(), thread, fresh);
+        } else {
+            walk_root(trie_, thread, fresh);
+        }
+        known = std::move(fresh);
+    }
+    for (std::size_t word = 0; word < words_; ++word) mask[word] |= known[word];
+}
+
+/// Text with a bound on its length: as if there were none, but for the tokens that could reach it.
+void Masks::add_bounded(const Machine::Thread& thread, const Expressions::Bounded& bound,
+                        Mask mask) {
+    std::vector<std::uint32_t> own(words_);
+    add_thread({bound.without, thread.cont}, own);
+    const auto check = [&](std::int32_t id) {
+        const auto word = std::size_t(id) / mask_bits;
+        const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
+        if ((own[word] & bit) != 0 && !takes(thread, slices_.token(id))) own[word] &= ~bit;
+    };
+    std::ranges::for_each(slices_.longer_than(bound.max), check);
+    if (bound.min > 0) std::ranges::for_each(slices_.closing_before(bound.min), check);
+    for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
+}
+
+/// Whether any plain characters may follow, however many.
+bool Masks::is_open(Expr state) {
+    constexpr std::size_t most = 300;
+    if (const auto known = open_.find(state); known != open_.end()) return known->second;
+    std::vector<std::pair<Expr, Expr>> seen{{state, plain_text_}};
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+        const auto [mine, plain] = seen[i];
+        bool is_dead = false;
+        pool_.first_bytes(plain).each([&](std::uint8_t byte) {
+            const std::pair next{pool_.next(mine, byte), pool_.next(plain, byte)};
+            is_dead |= next.first == Expressions::none;
+            if (!is_dead && std::ranges::find(seen, next) == seen.end()) seen.push_back(next);
+        });
+        if (is_dead || seen.size() > most) return open_[state] = false;
+    }
+    for (const auto& [mine, plain] : seen)
+        if (plain == plain_text_) open_[mine] = true;
+    return true;
+}
+
+/// Whether a token may follow, byte by byte.
+bool Masks::takes(Machine::Thread thread, std::string_view token) {
+    std::vector<Place> places;
+    bool is_alive = true;
+    for (std::size_t i = 0; i < token.size(); ++i) {
+        const auto byte = std::uint8_t(token[i]);
+        for (Place& place : places) place = machine_.step(place, byte);
+        std::erase(places, Machine::dead);
+        if (is_alive) {
+            const Expr state = pool_.next(thread.state, byte);
+            is_alive = state != Expressions::none && machine_.move(thread, state);
+            if (is_alive && pool_.nullable(state) && i + 1 < token.size())
+                places.push_back(machine_.behind(thread));
+        }
+        if (!is_alive && places.empty()) return false;
+    }
+    return true;
 }
 
 /// Inside a string of any characters, perhaps of a bounded length, perhaps not one of some words.
@@ -61,27 +135,28 @@ void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run&
     const bool is_far = run.max >= slices_.longest();
     if (is_far && run.min <= 1) {
         Machine::Thread inner = thread;
-        if (run.min == 1) inner.state = pool_.concat(pool_.repeat(run.unit, 0, run.max), run.tail);
+        if (run.min == 1 || run.without != Expressions::none)
+            inner.state = pool_.concat(pool_.repeat(run.unit, 0, run.max), run.tail);
         add_rests(slices_.rests(0), thread, target);
         add_rests(slices_.inner_rests(), inner, target);
     } else {
         for (std::uint32_t k = 0; k < slices_.n_rests() && k <= run.max; ++k) {
             Machine::Thread after = thread;
             const std::uint32_t max = run.max == Expressions::forever ? run.max : run.max - k;
-            after.state = pool_.concat(pool_.repeat(run.unit, run.min > k ? run.min - k : 0, max), run.tail);
+            const std::uint32_t min = run.min > k ? run.min - k : 0;
+            if (k > 0) after.state = pool_.concat(pool_.repeat(run.unit, min, max), run.tail);
             add_rests(slices_.rests(k), after, target);
         }
     }
     if (run.without == Expressions::none) return;
+    // The rests were asked for without those words: no token completes one and ends the string.
     const auto [low, high, is_complete] = pool_.words_left(run.without);
     for (std::uint32_t word = low; word < high; ++word) {
-        // Below the whole word and the end of the string: none of these, unless the end differs.
-        const std::string closed = std::string(pool_.word_rest(run.without, word));
-        const std::size_t node = trie_.find(closed);
-        if (closed.empty() ? false : node == TokenTrie::none) continue;
-        ByteSet ends = pool_.first_bytes(run.tail);
-        ends.each([&](std::uint8_t byte) {
-            const std::size_t end = trie_.child(closed.empty() ? TokenTrie::none : node, byte);
+        const std::string_view rest = pool_.word_rest(run.without, word);
+        const std::size_t node = trie_.find(rest);
+        if (rest.empty() || node == TokenTrie::none) continue; // an empty one is dead in `thread`
+        pool_.first_bytes(run.tail).each([&](std::uint8_t byte) {
+            const std::size_t end = trie_.child(node, byte);
             if (end == TokenTrie::none) return;
             for (const auto id : trie_.ids_below(end))
                 target[std::size_t(id) / mask_bits] &= ~(1U << (std::size_t(id) % mask_bits));

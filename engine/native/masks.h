@@ -23,18 +23,25 @@ class Masks {
   public:
     /// `free_units` are the expressions for any character, as strings repeat them.
     Masks(const TokenTrie& trie, const Slices& slices, Machine& machine,
-          std::vector<Expr> free_units);
+          std::vector<Expr> free_units, Expr plain_text);
 
     /// The mask of `place`, kept; end tokens are not in it. Valid until `forget`.
     ConstMask of(Place place);
     /// The same into `mask`, without keeping it.
     void compute(Place place, Mask mask);
-    void forget() { known_.clear(); }
-    std::size_t memory_bytes() const { return known_.size() * words_ * 4; }
+    void forget() {
+        known_.clear();
+        wide_.clear();
+    }
+    std::size_t memory_bytes() const { return (known_.size() + wide_.size()) * words_ * 4; }
 
   private:
     void add_thread(Machine::Thread thread, Mask mask);
     void add_free_text(const Machine::Thread& thread, const Expressions::Run& run, Mask mask);
+    void add_word(const Machine::Thread& thread, Mask mask);
+    void add_bounded(const Machine::Thread& thread, const Expressions::Bounded& bound, Mask mask);
+    bool is_open(Expr state);
+    bool takes(Machine::Thread thread, std::string_view token);
     void add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask);
     bool is_free(const Expressions::Run& run) const;
     void walk(const TokenTrie& trie, std::size_t first, std::size_t last, Machine::Thread thread,
@@ -48,6 +55,9 @@ class Masks {
     Machine& machine_;
     Expressions& pool_;
     std::vector<Expr> free_units_;
+    Expr plain_text_; // any number of characters that need no escape
+    std::unordered_map<Expr, bool> open_;
+    std::unordered_map<std::uint64_t, std::vector<std::uint32_t>> wide_; // by state and cont
     std::size_t words_;
     std::unordered_map<Place, std::unique_ptr<std::uint32_t[]>> known_;
 };

@@ -79,7 +79,8 @@ int draft_of(std::string_view uri) {
 
 Schemas::Schemas(Expressions& expressions, const Json& root, const SchemaOptions& options,
                  const std::vector<std::pair<std::string, const Json*>>& resources)
-    : pool_(expressions), characters_(expressions, options.writing), options_(options) {
+    : pool_(expressions), characters_(expressions, options.writing),
+      keys_(expressions, Writing::json_needed), options_(options) {
     for (const auto& [uri, document] : resources) {
         resources_[uri] = {document, ""};
         find_anchors(*document, uri, "", 0);
@@ -242,27 +243,39 @@ std::uint32_t Schemas::target(const std::string& uri, std::uint32_t from, const 
 // Strings
 
 Expr Schemas::pattern(std::uint32_t schema, const std::string& text, const char* keyword) {
-    if (const auto known = patterns_.find(text); known != patterns_.end()) return known->second;
-    Expr out = Expressions::everything;
+    return pattern(schema, text, keyword, characters_, patterns_);
+}
+
+Expr Schemas::key_pattern(std::uint32_t schema, const std::string& text) {
+    return pattern(schema, text, "patternProperties", keys_, key_patterns_);
+}
+
+Expr Schemas::pattern(std::uint32_t schema, const std::string& text, const char* keyword,
+                      Characters& characters, std::map<std::string, Expr>& known) {
+    if (const auto found = known.find(text); found != known.end()) return found->second;
+    Expr out;
     try {
-        out = pattern_language(parse_pattern(text, options_.pattern), characters_, false);
+        out = pattern_language(parse_pattern(text, options_.pattern), characters, false);
     } catch (const PatternError& error) {
         refuse(schema, keyword, "the pattern " + text + ", character " +
                                     std::to_string(error.offset) + ": " + error.what());
-        out = characters_.text();
+        out = characters.text();
     }
-    patterns_.emplace(text, out);
+    known.emplace(text, out);
     return out;
 }
 
-Expr Schemas::format(const std::string& name) {
+/// `everything` where the format says nothing.
+Expr Schemas::format(const std::string& name, bool is_key) {
     if (!options_.checks_formats) return Expressions::everything;
-    if (const auto known = formats_.find(name); known != formats_.end()) return known->second;
-    const std::string pattern = format_pattern(name);
-    const Expr out = pattern.empty() ? Expressions::everything
-                                     : pattern_language(parse_pattern(pattern, options_.pattern),
-                                                        characters_, false);
-    formats_.emplace(name, out);
+    auto& known = is_key ? key_formats_ : formats_;
+    if (const auto found = known.find(name); found != known.end()) return found->second;
+    const std::string text = format_pattern(name);
+    Expr out = Expressions::everything;
+    if (!text.empty())
+        out = pattern_language(parse_pattern(text, options_.pattern), is_key ? keys_ : characters_,
+                               false);
+    known.emplace(name, out);
     return out;
 }
 
@@ -333,18 +346,18 @@ const ValueForms& Schemas::forms(Value value) {
     return *data_[value].forms;
 }
 
-Expr Schemas::strings(Value value) {
+Expr Schemas::key_names(Value value) {
     std::vector<Expr> parts;
     for (const Clause& clause : Branches(*this).of(values_[value].atoms)) {
         if ((clause.types & types::string) == 0) continue;
         if (!clause.values) {
-            parts.push_back(string_language(clause));
+            parts.push_back(string_language(clause, true));
             continue;
         }
         std::vector<std::string> words;
         for (const Json* json : *clause.values)
             if (json->is(Json::Type::string) && fits(clause, *json)) words.push_back(json->text);
-        parts.push_back(characters_.words(words));
+        parts.push_back(keys_.words(words));
     }
     return pool_.either(parts);
 }

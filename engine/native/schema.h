@@ -105,10 +105,13 @@ class Schemas : public Values {
     bool is_object_alive(const ObjectShape& shape, bool& is_open);
     bool is_array_alive(const ArrayShape& shape, bool& is_open);
     Expr pattern(std::uint32_t schema, const std::string& pattern, const char* keyword);
-    Expr format(const std::string& name);
-    Expr strings(Value value); // those that are of a kind, without their quotes
+    Expr key_pattern(std::uint32_t schema, const std::string& pattern);
+    Expr pattern(std::uint32_t schema, const std::string& text, const char* keyword,
+                 Characters& characters, std::map<std::string, Expr>& known);
+    Expr format(const std::string& name, bool is_key = false);
+    Expr key_names(Value value); // the strings of a kind, as keys, without quotes
     ValueForms work_out(const std::vector<Atom>& atoms);
-    Expr string_language(const struct Clause& clause);
+    Expr string_language(const struct Clause& clause, bool is_key);
     Expr scalars(const struct Clause& clause);
     bool fits(const struct Clause& clause, const Json& json);
     void add_array(ValueForms& forms, const struct Clause& clause);
@@ -124,7 +127,8 @@ class Schemas : public Values {
     void refuse(std::uint32_t schema, const std::string& keyword, const std::string& why);
 
     Expressions& pool_;
-    Characters characters_;
+    Characters characters_; // of strings
+    Characters keys_;       // of keys: escaped only where they must be
     SchemaOptions options_;
     std::vector<Schema> schemas_;
     std::map<const Json*, std::uint32_t> schema_numbers_;
@@ -133,8 +137,8 @@ class Schemas : public Values {
     std::map<std::string, std::pair<const Json*, std::string>> anchors_;   // URI#name
     std::map<const Json*, std::string> bases_;
     std::map<std::string, int> dynamic_anchors_;
-    std::map<std::string, Expr> patterns_;
-    std::map<std::string, Expr> formats_;
+    std::map<std::string, Expr> patterns_, key_patterns_;
+    std::map<std::string, Expr> formats_, key_formats_;
     std::map<std::string, int> drafts_; // by URI of the resource: 4, 6, 7, 2019, 2020
     Interner<AtomSet> values_;
     std::deque<ValueData> data_;

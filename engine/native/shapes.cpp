@@ -21,14 +21,16 @@ ValueForms Schemas::work_out(const std::vector<Atom>& atoms) {
 
 // Scalars
 
-Expr Schemas::string_language(const Clause& clause) {
+Expr Schemas::string_language(const Clause& clause, bool is_key) {
     if (clause.min_length > clause.max_length) return Expressions::none;
-    std::vector<Expr> parts = clause.languages;
+    Characters& characters = is_key ? keys_ : characters_;
+    std::vector<Expr> parts;
+    for (const auto& [text, key] : clause.languages) parts.push_back(is_key ? key : text);
     const bool is_bounded = clause.min_length > 0 || clause.max_length != Expressions::forever;
     if (is_bounded || parts.empty())
-        parts.push_back(pool_.repeat(characters_.any(), clause.min_length, clause.max_length));
+        parts.push_back(pool_.repeat(characters.any(), clause.min_length, clause.max_length));
     if (!clause.not_strings.empty())
-        parts.push_back(pool_.negate(characters_.words(clause.not_strings)));
+        parts.push_back(pool_.negate(characters.words(clause.not_strings)));
     return pool_.both(parts);
 }
 
@@ -52,9 +54,10 @@ bool Schemas::fits(const Clause& clause, const Json& json) {
         for (std::string_view rest = json.text; !rest.empty(); ++length)
             rest.remove_prefix(first_character(rest).second);
         if (length < clause.min_length || length > clause.max_length) return false;
-        const std::string spelled = characters_.spelled(json.text);
-        return std::ranges::all_of(clause.languages,
-                                   [&](Expr language) { return pool_.matches(language, spelled); });
+        const std::string spelled = keys_.spelled(json.text);
+        return std::ranges::all_of(clause.languages, [&](const Clause::Language& language) {
+            return pool_.matches(language.key, spelled);
+        });
     }
     default:
         return false;
@@ -89,7 +92,7 @@ Expr Schemas::scalars(const Clause& clause) {
         parts.push_back(number_language(pool_, range, options_.writing));
     }
     if ((clause.types & types::string) != 0)
-        parts.push_back(pool_.concat({quote, string_language(clause), quote}));
+        parts.push_back(pool_.concat({quote, string_language(clause, false), quote}));
     return pool_.either(parts);
 }
 
@@ -154,7 +157,7 @@ void Schemas::add_objects(ValueForms& forms, const Clause& clause) {
         decltype(ways) more;
         for (const auto& [wished, open] : ways) {
             for (const auto& name : names) {
-                if (!pool_.matches(clause.wishes[i].keys, characters_.spelled(name))) continue;
+                if (!pool_.matches(clause.wishes[i].keys, keys_.spelled(name))) continue;
                 auto way = std::pair(wished, open);
                 way.first.emplace_back(name, clause.wishes[i].atom);
                 more.push_back(std::move(way));
@@ -206,11 +209,11 @@ bool Schemas::add_object(ObjectShape& shape, const Clause& clause,
     }
     for (const auto& [name, atom] : clause.properties) atoms[index[name]].push_back(atom);
     const std::optional<Expr> names =
-        clause.names.empty() ? std::nullopt : std::optional(strings(value_of(clause.names)));
+        clause.names.empty() ? std::nullopt : std::optional(key_names(value_of(clause.names)));
     std::vector<std::string> spelled;
     for (std::size_t i = 0; i < shape.properties.size(); ++i) {
         const std::string& name = shape.properties[i].name;
-        const std::string written = characters_.spelled(name);
+        const std::string written = keys_.spelled(name);
         spelled.push_back(written + "\"");
         std::vector<bool> covers;
         for (const auto& member : clause.members) {
@@ -277,13 +280,13 @@ void Schemas::add_others(ObjectShape& shape, const Clause& clause,
         return atoms.size() == 1 && atoms[0] == literal_false() * 2;
     };
     if (tests.empty() && is_false(value_of(atoms_of({Expressions::none, {}})))) return;
-    std::vector<Expr> all{characters_.text()};
+    std::vector<Expr> all{keys_.text()};
     if (!shape.properties.empty()) {
         std::vector<std::string> names;
         for (const auto& property : shape.properties) names.push_back(property.name);
-        all.push_back(pool_.negate(characters_.words(names)));
+        all.push_back(pool_.negate(keys_.words(names)));
     }
-    if (!clause.names.empty()) all.push_back(strings(value_of(clause.names)));
+    if (!clause.names.empty()) all.push_back(key_names(value_of(clause.names)));
     std::vector<Class> classes{{pool_.both(all), {}}};
     for (const Expr test : tests) {
         std::vector<Class> split;

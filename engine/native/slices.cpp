@@ -26,7 +26,8 @@ std::pair<std::uint32_t, std::size_t> plain_beginning(std::string_view token) {
 
 } // namespace
 
-Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets) {
+Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
+    : data_(data), offsets_(offsets.begin(), offsets.end()) {
     const std::size_t n = offsets.size() - 1;
     words_ = mask_words(n);
     std::vector<std::uint32_t> characters(n);
@@ -47,6 +48,14 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets) {
     for (std::size_t k = 1; k < plain_.size(); ++k)
         for (std::size_t word = 0; word < words_; ++word) plain_[k][word] |= plain_[k - 1][word];
     std::ranges::sort(long_);
+    for (std::size_t i = 0; i < n; ++i) {
+        const auto text = token(std::int32_t(i));
+        if (text.size() > 8) by_length_.push_back(std::int32_t(i));
+        if (lengths[i] < text.size() && text.find('"') != text.npos)
+            closing_.emplace_back(characters[i], std::int32_t(i));
+    }
+    std::ranges::sort(by_length_, std::greater(), [&](std::int32_t id) { return token(id).size(); });
+    std::ranges::sort(closing_);
     const auto trie_of = [&](auto&& takes) {
         std::string rests;
         std::vector<std::uint64_t> ends{0};
@@ -59,6 +68,14 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets) {
     };
     for (std::uint32_t k = 0; k <= most_before_rest; ++k)
         rests_.push_back(trie_of([k](std::uint32_t count) { return count == k; }));
+    std::string whole;
+    std::vector<std::uint64_t> ends{0};
+    for (std::size_t i = 0; i < n; ++i) {
+        const auto text = token(std::int32_t(i));
+        if (lengths[i] < text.size()) whole += text;
+        ends.push_back(whole.size());
+    }
+    mixed_.emplace_back(whole, ends);
     inner_.push_back(trie_of([](std::uint32_t count) { return count > 0; }));
 }
 
@@ -69,8 +86,23 @@ void Slices::add_plain(std::uint32_t characters, Mask mask) const {
         if (count <= characters) set_bit(mask, std::size_t(id));
 }
 
+std::span<const std::int32_t> Slices::longer_than(std::size_t bytes) const {
+    const auto end = std::ranges::partition_point(
+        by_length_, [&](std::int32_t id) { return token(id).size() > bytes; });
+    return {by_length_.begin(), end};
+}
+
+std::vector<std::int32_t> Slices::closing_before(std::uint32_t characters) const {
+    std::vector<std::int32_t> out;
+    for (const auto& [count, id] : closing_) {
+        if (count >= characters) break;
+        out.push_back(id);
+    }
+    return out;
+}
+
 std::size_t Slices::memory_bytes() const {
-    std::size_t out = plain_.size() * words_ * 4 + inner_.front().memory_bytes();
+    std::size_t out = data_.capacity() + offsets_.capacity() * 8 + mixed_.front().memory_bytes() + plain_.size() * words_ * 4 + inner_.front().memory_bytes();
     for (const auto& trie : rests_) out += trie.memory_bytes();
     return out;
 }
