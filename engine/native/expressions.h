@@ -165,6 +165,11 @@ class Expressions {
                index_.memory_bytes() + rows_.size() * sizeof(Row) +
                rows_of_.capacity() * sizeof(std::uint32_t) + sets_.memory_bytes();
     }
+    /// Drops the table of derivatives, which is most of the memory and fills itself again.
+    void forget() {
+        rows_of_.clear();
+        rows_.clear();
+    }
     /// How many states a search for a match may visit.
     std::size_t search_limit = 50'000;
 

@@ -42,7 +42,7 @@ Machine::Machine(Expressions& expressions, const Grammar& grammar, Values* value
     next_key_ = pool_.concat(spacing.comma, quote_);
     std::vector<std::uint32_t> no_frames;
     list_of(no_frames);
-    places_.push_back({0, 0, false, 0});
+    places_.push_back({0, 0, false, 0, 0});
     root_ = push({Kind::root});
     expand(grammar.start, root_);
     start_ = finish();
@@ -84,12 +84,14 @@ std::uint32_t Machine::list_of(std::vector<std::uint32_t>& given) {
     const auto known = lists_index_.find(
         h, [&](std::uint32_t i) { return std::ranges::equal(frames(i), given); });
     if (known != Index::none) return known;
-    List list{std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, 0};
+    List list{std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, 0, given.empty() ? 0 : ~0ULL};
     for (const auto id : given) {
         const Frame& frame = frames_[id];
         list.has_named |= frame.kind == Kind::object && frame.phase == named;
-        if (frame.kind == Kind::capture) list.captures |= 1ULL << frame.a;
-        if (frame.kind != Kind::root) list.captures |= lists_[frame.cont].captures;
+        const std::uint64_t own = frame.kind == Kind::capture ? 1ULL << frame.a : 0;
+        const bool is_root = frame.kind == Kind::root;
+        list.captures |= own | (is_root ? 0 : lists_[frame.cont].captures);
+        list.sure_captures &= own | (is_root ? 0 : lists_[frame.cont].sure_captures);
     }
     frame_lists_.insert(frame_lists_.end(), given.begin(), given.end());
     lists_.push_back(list);
@@ -263,7 +265,7 @@ void Machine::resume(std::uint32_t state, const Frame& frame) {
 Place Machine::finish() {
     run();
     std::vector<Thread> all;
-    std::uint64_t captures = 0;
+    std::uint64_t captures = 0, sure_captures = accepts_ ? 0 : ~0ULL;
     for (const Work& work : work_)
         if (work.kind == Work::Kind::state && work.what != Expressions::empty)
             all.push_back({work.what, work.cont});
@@ -287,12 +289,14 @@ Place Machine::finish() {
     for (const Thread& thread : all) {
         h = mix(h, std::uint64_t(thread.state) << 32 | thread.cont);
         captures |= lists_[thread.cont].captures;
+        sure_captures &= lists_[thread.cont].sure_captures;
     }
     const auto known = places_index_.find(h, [&](std::uint32_t i) {
         return places_[i].is_accepting == is_accepting && std::ranges::equal(threads(i), all);
     });
     if (known != Index::none) return known;
-    places_.push_back({std::uint32_t(threads_.size()), std::uint32_t(all.size()), is_accepting, captures});
+    places_.push_back({std::uint32_t(threads_.size()), std::uint32_t(all.size()), is_accepting,
+                       captures, sure_captures});
     threads_.insert(threads_.end(), all.begin(), all.end());
     places_index_.insert(h, Place(places_.size() - 1));
     return Place(places_.size() - 1);

@@ -40,8 +40,9 @@ class Machine {
     std::vector<std::uint32_t> tokens(Place place) const;
     /// The bytes that may come next.
     const ByteSet& bytes(Place place);
-    /// Whether a capture is open in some thread.
+    /// The captures, as bits, that are open in some thread, and in all of them.
     std::uint64_t captures(Place place) const { return places_[place].captures; }
+    std::uint64_t sure_captures(Place place) const { return places_[place].sure_captures; }
 
     struct Thread {
         std::uint32_t state; // an expression, or token_thread | id
@@ -90,12 +91,12 @@ class Machine {
     struct List { // frames of a set, in frame_lists_
         std::uint32_t first, count;
         bool has_named;
-        std::uint64_t captures;
+        std::uint64_t captures, sure_captures; // open in some stack, in all
     };
     struct PlaceData {
         std::uint32_t first, count; // in threads_
         bool is_accepting;
-        std::uint64_t captures;
+        std::uint64_t captures, sure_captures;
         std::int32_t bytes = -1; // in byte_sets_
     };
     struct Step {

@@ -77,18 +77,23 @@ int draft_of(std::string_view uri) {
 
 } // namespace
 
-Schemas::Schemas(Expressions& expressions, const Json& root, const SchemaOptions& options,
-                 const std::vector<std::pair<std::string, const Json*>>& resources)
+Schemas::Schemas(Expressions& expressions, const SchemaOptions& options)
     : pool_(expressions), characters_(expressions, options.writing),
-      keys_(expressions, Writing::json_needed), options_(options) {
-    for (const auto& [uri, document] : resources) {
-        resources_[uri] = {document, ""};
-        find_anchors(*document, uri, "", 0);
-    }
-    resources_[""] = {&root, ""};
-    if (const Json* draft = root.find("$schema")) drafts_[""] = draft_of(draft->text);
-    find_anchors(root, "", "", 0);
-    root_ = value_of({schema_at(root, "", bases_[&root]) * 2});
+      keys_(expressions, Writing::json_needed), options_(options) {}
+
+void Schemas::add_resource(const std::string& uri, Json document) {
+    documents_.push_back(std::move(document));
+    const Json& root = documents_.back();
+    resources_[uri] = {&root, ""};
+    if (const Json* draft = root.find("$schema")) drafts_[uri] = draft_of(draft->text);
+    find_anchors(root, uri, "", 0);
+}
+
+Value Schemas::add(Json schema) {
+    const std::string uri = "document:" + std::to_string(documents_.size());
+    add_resource(uri, std::move(schema));
+    const Json& root = documents_.back();
+    return value_of({schema_at(root, "", uri) * 2});
 }
 
 void Schemas::fail(std::uint32_t schema, const std::string& keyword, const std::string& why) const {
@@ -111,7 +116,7 @@ void Schemas::find_anchors(const Json& json, const std::string& given, const std
     std::string base = given;
     const auto draft = [&] {
         const auto found = drafts_.find(base);
-        return found != drafts_.end() ? found->second : drafts_[""];
+        return found != drafts_.end() ? found->second : 0;
     };
     const bool hides = json.find("$ref") != nullptr && draft() != 0 && draft() < 2019;
     for (const char* key : {"$id", "id"}) {
@@ -184,8 +189,7 @@ std::uint32_t Schemas::literal_true() { return schema_at(true_, "", ""); }
 std::uint32_t Schemas::literal_false() { return schema_at(false_, "", ""); }
 
 bool Schemas::is_old(std::uint32_t schema) const {
-    auto found = drafts_.find(schemas_[schema].base);
-    if (found == drafts_.end()) found = drafts_.find("");
+    const auto found = drafts_.find(schemas_[schema].base);
     return found != drafts_.end() && found->second != 0 && found->second < 2019;
 }
 
@@ -444,9 +448,9 @@ bool Schemas::is_array_alive(const ArrayShape& shape, bool& is_open) {
     return true;
 }
 
-void Schemas::check(std::size_t most) {
-    std::vector<Value> open{root_};
-    std::set<Value> seen{root_};
+void Schemas::check(Value root, std::size_t most) {
+    std::vector<Value> open{root};
+    std::set<Value> seen{root};
     const auto add = [&](Value value) {
         if (seen.insert(value).second) open.push_back(value);
     };
@@ -463,8 +467,6 @@ void Schemas::check(std::size_t most) {
             if (arrays_[shape].max > arrays_[shape].first.size()) add(arrays_[shape].rest);
         }
     }
-    if (is_dead(root_))
-        throw SchemaError("", "", "no JSON value is valid for this schema");
 }
 
 } // namespace engine

@@ -49,11 +49,12 @@ using Atom = std::uint32_t; // twice a schema's number, plus one if it must not 
 
 class Schemas : public Values {
   public:
-    /// `resources` are other documents that references may name, by their URI.
-    Schemas(Expressions& expressions, const Json& root, const SchemaOptions& options,
-            const std::vector<std::pair<std::string, const Json*>>& resources = {});
+    Schemas(Expressions& expressions, const SchemaOptions& options);
 
-    Value root() const { return root_; }
+    /// A document that references may name by its URI.
+    void add_resource(const std::string& uri, Json document);
+    /// The values that a schema allows.
+    Value add(Json schema);
     const ValueForms& forms(Value value) override;
     const ObjectShape& object(std::uint32_t shape) const override { return objects_[shape]; }
     const ArrayShape& array(std::uint32_t shape) const override { return arrays_[shape]; }
@@ -64,7 +65,7 @@ class Schemas : public Values {
     /// What was weakened with `best_effort`: pointer and keyword.
     const std::vector<std::pair<std::string, std::string>>& weakened() const { return weakened_; }
     /// Works out all values that can be reached, up to `most`, so that errors come now.
-    void check(std::size_t most);
+    void check(Value root, std::size_t most);
     std::size_t n_values() const { return values_.size(); }
 
   private:
@@ -146,7 +147,7 @@ class Schemas : public Values {
     std::deque<ArrayShape> arrays_;
     std::vector<std::pair<std::string, std::string>> weakened_;
     std::size_t depth_ = 0;
-    Value root_ = 0;
+    std::deque<Json> documents_;
     Json true_ = [] {
         Json out;
         out.type = Json::Type::boolean;

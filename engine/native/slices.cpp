@@ -6,6 +6,10 @@
 
 namespace engine {
 
+bool is_plain(std::uint32_t point) {
+    return point >= 0x20 && point != '"' && point != '\\' && point != 0x2028 && point != 0x2029;
+}
+
 namespace {
 
 constexpr std::uint32_t most_masks = 33; // one for each number of characters below
@@ -17,7 +21,7 @@ std::pair<std::uint32_t, std::size_t> plain_beginning(std::string_view token) {
     while (at < token.size()) {
         const auto [point, length] = first_character(token.substr(at));
         const bool is_bad = point == 0xfffd && length == 1;
-        if (is_bad || point < 0x20 || point == '"' || point == '\\') break;
+        if (is_bad || !is_plain(point)) break;
         at += length;
         ++characters;
     }

@@ -19,6 +19,9 @@
 
 namespace engine {
 
+/// Whether a character is plain. The line ends of Unicode are not: a pattern's dot leaves them out.
+bool is_plain(std::uint32_t point);
+
 class Slices {
   public:
     Slices(std::string_view data, std::span<const std::uint64_t> offsets);
