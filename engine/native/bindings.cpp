@@ -10,12 +10,18 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/function.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
+#include "compiled.h"
 #include "logits.h"
 #include "mask.h"
+#include "matcher.h"
 #include "needle.h"
 #include "sample.h"
 #include "token_trie.h"
@@ -262,6 +268,251 @@ void bind_sampler(nb::module_& m) {
             "Leaves the random stream as it is.");
 }
 
+using Ranges = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
+using Property = std::function<Ranges(const std::string&)>;
+
+/// Python's errors with what they carry as their arguments.
+void bind_errors(nb::module_& m) {
+    nb::exception<PatternError>(m, "PatternError", PyExc_ValueError);
+    nb::exception<SchemaError>(m, "SchemaError", PyExc_ValueError);
+    nb::exception<JsonError>(m, "JsonError", PyExc_ValueError);
+    nb::exception<TooComplex>(m, "TooComplex", PyExc_ValueError);
+    nb::register_exception_translator(
+        [](const std::exception_ptr& error, void* payload) {
+            const auto raise = [&](const char* name, const nb::tuple& arguments) {
+                const nb::module_ module = nb::borrow<nb::module_>(static_cast<PyObject*>(payload));
+                PyErr_SetObject(module.attr(name).ptr(), arguments.ptr());
+            };
+            try {
+                std::rethrow_exception(error);
+            } catch (const PatternError& e) {
+                raise("PatternError", nb::make_tuple(std::string(e.what()), e.offset));
+            } catch (const SchemaError& e) {
+                raise("SchemaError", nb::make_tuple(std::string(e.what()), e.pointer, e.keyword));
+            } catch (const JsonError& e) {
+                raise("JsonError", nb::make_tuple(std::string(e.what()), e.offset));
+            }
+        },
+        m.ptr());
+}
+
+PatternOptions pattern_options(const std::optional<Property>& property) {
+    PatternOptions options;
+    if (property)
+        options.property = [ask = *property](const std::string& name) {
+            const nb::gil_scoped_acquire lock;
+            return CodePoints(ask(name));
+        };
+    return options;
+}
+
+SchemaOptions schema_options(const std::string& escapes, bool any_order, bool best_effort,
+                             bool checks_formats, const std::optional<Property>& property) {
+    SchemaOptions options;
+    if (escapes != "needed" && escapes != "any")
+        throw nb::value_error("escapes must be 'needed' or 'any'");
+    options.writing = escapes == "any" ? Writing::json : Writing::json_needed;
+    options.any_order = any_order;
+    options.best_effort = best_effort;
+    options.checks_formats = checks_formats;
+    options.pattern = pattern_options(property);
+    return options;
+}
+
+/// The members of Grammar that make expressions and rules.
+void bind_building(nb::class_<Compiled>& grammar) {
+    using Kind = GrammarNode::Kind;
+    const auto list = [](const std::vector<std::uint32_t>& parts) {
+        return std::span<const std::uint32_t>(parts);
+    };
+    grammar
+        .def(
+            "literal",
+            [](Compiled& self, const nb::bytes& text) { return self.expressions().text(view(text)); },
+            "data"_a, "The expression of exactly these bytes.")
+        .def(
+            "pattern",
+            [](Compiled& self, const std::string& pattern, bool dot_all, bool ignore_case,
+               bool is_rust, const std::optional<Property>& property) {
+                PatternOptions options = pattern_options(property);
+                options.dot_all = dot_all;
+                options.ignore_case = ignore_case;
+                options.is_rust = is_rust;
+                return self.pattern(pattern, options);
+            },
+            "pattern"_a, nb::kw_only(), "dot_all"_a = false, "ignore_case"_a = false,
+            "rust"_a = false, "property"_a = nb::none(),
+            "The expression of a regular expression that matches from end to end. Raises "
+            "PatternError(message, offset).")
+        .def(
+            "concat",
+            [](Compiled& self, const std::vector<Expr>& parts) {
+                Expr out = Expressions::empty;
+                for (auto part = parts.rbegin(); part != parts.rend(); ++part)
+                    out = self.expressions().concat(*part, out);
+                return out;
+            },
+            "parts"_a)
+        .def(
+            "either", [list](Compiled& self, const std::vector<Expr>& parts) {
+                return self.expressions().either(list(parts));
+            },
+            "parts"_a)
+        .def(
+            "both", [list](Compiled& self, const std::vector<Expr>& parts) {
+                return self.expressions().both(list(parts));
+            },
+            "parts"_a)
+        .def(
+            "negate",
+            [](Compiled& self, Expr e) {
+                return self.expressions().minus(self.pattern("(?s:.)*", {.is_rust = true}), e);
+            },
+            "expression"_a, "Any text that the expression doesn't match.")
+        .def(
+            "repeat",
+            [](Compiled& self, Expr e, std::uint32_t min, std::optional<std::uint32_t> max) {
+                return self.expressions().repeat(e, min, max.value_or(Expressions::forever));
+            },
+            "expression"_a, "min"_a, "max"_a = nb::none())
+        .def("is_dead", [](Compiled& self, Expr e) { return self.expressions().is_dead(e); },
+             "expression"_a, "Whether nothing matches.")
+        .def("is_nullable", [](Compiled& self, Expr e) { return self.expressions().nullable(e); },
+             "expression"_a, "Whether the empty text matches.")
+        .def("word", [](Compiled& self, Expr e) { return self.add(Kind::word, e, 0, 0); },
+             "expression"_a, "The node of a text that an expression matches.")
+        .def("token", [](Compiled& self, std::uint32_t id) { return self.add(Kind::token, id, 0, 0); },
+             "id"_a, "The node of a token by its id.")
+        .def(
+            "sequence", [list](Compiled& self, const std::vector<Node>& parts) {
+                return self.add_list(Kind::sequence, list(parts));
+            },
+            "parts"_a)
+        .def(
+            "choice", [list](Compiled& self, const std::vector<Node>& parts) {
+                return self.add_list(Kind::choice, list(parts));
+            },
+            "parts"_a)
+        .def(
+            "times",
+            [](Compiled& self, Node node, std::uint32_t min, std::optional<std::uint32_t> max) {
+                return self.add(Kind::repeat, node, min, max.value_or(Expressions::forever));
+            },
+            "node"_a, "min"_a, "max"_a = nb::none())
+        .def("declare", &Compiled::declare, "A new rule's number.")
+        .def("define", &Compiled::define, "rule"_a, "node"_a)
+        .def("rule", [](Compiled& self, std::uint32_t rule) { return self.add(Kind::rule, rule, 0, 0); },
+             "rule"_a, "The node that refers to a rule.")
+        .def(
+            "capture",
+            [](Compiled& self, const std::string& name, Node node) {
+                return self.add(Kind::capture, self.capture(name), node, 0);
+            },
+            "name"_a, "node"_a)
+        .def("schema", [](Compiled& self, const std::string& text) { return self.schema(text); },
+             "text"_a,
+             "The node of a JSON value that a schema, JSON text, allows. Raises SchemaError("
+             "message, pointer, keyword), JsonError, TooComplex.")
+        .def("add_resource",
+             [](Compiled& self, const std::string& uri, const std::string& text) {
+                 self.add_resource(uri, text);
+             },
+             "uri"_a, "text"_a, "A document that schemas may refer to.")
+        .def("finish", &Compiled::finish, "start"_a, "Makes `start` the grammar's start.");
+}
+
+void bind_grammar(nb::module_& m) {
+    nb::class_<Vocabulary>(m, "Vocabulary", "Tokens made ready for grammars; set up once.")
+        .def(
+            "__init__",
+            [](Vocabulary* self, const nb::bytes& data, const Buffer<const std::uint64_t>& offsets,
+               std::vector<std::int32_t> ends) {
+                const std::span<const std::uint64_t> span(offsets.data(), offsets.size());
+                without_lock([&, text = view(data)] {
+                    new (self) Vocabulary(text, span, std::move(ends));
+                });
+            },
+            "data"_a, "offsets"_a.noconvert(), "ends"_a)
+        .def_prop_ro("n_vocab", &Vocabulary::n_vocab)
+        .def_prop_ro("build_us", &Vocabulary::build_us)
+        .def_prop_ro("memory_bytes", &Vocabulary::memory_bytes);
+    nb::class_<Compiled> grammar(
+        m, "Grammar", "A grammar, built node by node, then matched by any number of matchers.");
+    grammar.def(
+        "__init__",
+        [](Compiled* self, std::shared_ptr<Vocabulary> vocabulary, const std::string& escapes,
+           bool any_order, bool best_effort, bool checks_formats,
+           const std::optional<std::vector<std::string>>& spacing,
+           const std::optional<Property>& property) {
+            new (self) Compiled(std::move(vocabulary), schema_options(escapes, any_order, best_effort,
+                                                                      checks_formats, property));
+            if (spacing) self->set_spacing(*spacing);
+        },
+        "vocabulary"_a, nb::kw_only(), "escapes"_a = "needed", "any_order"_a = false,
+        "best_effort"_a = false, "checks_formats"_a = true, "spacing"_a = nb::none(),
+        "property"_a = nb::none(),
+        "`spacing` are four patterns: behind an opening bracket, before a closing one, the comma, "
+        "the colon. `property` gives the ranges of a Unicode property.");
+    bind_building(grammar);
+    grammar
+        .def_prop_ro("weakened", [](Compiled& self) { return self.schemas().weakened(); })
+        .def_prop_ro("memory_bytes", [](Compiled& self) {
+            const auto lock = self.lock();
+            return self.memory_bytes();
+        })
+        .def_rw("memory_limit", &Compiled::memory_limit);
+    nb::class_<Matcher>(m, "Matcher", "One walk through a grammar, a token at a time.")
+        .def(nb::init<std::shared_ptr<Compiled>>(), "grammar"_a)
+        .def(
+            "mask",
+            [](Matcher& self, Buffer<std::uint32_t> mask) {
+                without_lock([&] { self.mask({mask.data(), mask.size()}); });
+            },
+            "mask"_a.noconvert(), "Writes the tokens that may follow.")
+        .def("allows", [](Matcher& self, std::int32_t t) { return without_lock([&] { return self.allows(t); }); },
+             "token"_a)
+        .def("advance", [](Matcher& self, std::int32_t t) { return without_lock([&] { return self.advance(t); }); },
+             "token"_a, "False, and nothing changes, where the token is refused.")
+        .def("advance_bytes",
+             [](Matcher& self, const nb::bytes& data) {
+                 return without_lock([&, text = view(data)] { return self.advance(text); });
+             },
+             "data"_a)
+        .def("rewind", &Matcher::rewind, "count"_a)
+        .def("fork", [](const Matcher& self) { return new Matcher(self); })
+        .def("__len__", &Matcher::length)
+        .def_prop_ro("is_accepting", &Matcher::is_accepting)
+        .def_prop_ro("is_done", &Matcher::is_done)
+        .def("forced",
+             [](Matcher& self, std::size_t most) {
+                 const std::string out = self.forced(most);
+                 return nb::bytes(out.data(), out.size());
+             },
+             "most"_a = 4096, "The bytes that must come, as far as there is no choice.")
+        .def("first_bytes",
+             [](Matcher& self) {
+                 std::string out;
+                 self.first_bytes().each([&](std::uint8_t byte) { out += char(byte); });
+                 return nb::bytes(out.data(), out.size());
+             })
+        .def("explain",
+             [](Matcher& self, std::int32_t token) {
+                 const auto [taken, next] = self.explain(token);
+                 std::string out;
+                 next.each([&](std::uint8_t byte) { out += char(byte); });
+                 return std::pair(taken, nb::bytes(out.data(), out.size()));
+             },
+             "token"_a,
+             "How many bytes of a token are taken before it is refused, and the bytes that could "
+             "stand there.")
+        .def("captures", [](Matcher& self) {
+            std::vector<std::pair<std::string, nb::bytes>> out;
+            for (const auto& [name, data] : self.captures())
+                out.emplace_back(name, nb::bytes(data.data(), data.size()));
+            return out;
+        });
+}
+
 } // namespace
 } // namespace engine
 
@@ -270,4 +521,6 @@ NB_MODULE(_native, m) {
     engine::bind_logits(m);
     engine::bind_trie(m);
     engine::bind_sampler(m);
+    engine::bind_errors(m);
+    engine::bind_grammar(m);
 }

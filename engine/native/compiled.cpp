@@ -1,0 +1,108 @@
+#include "compiled.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace engine {
+
+Vocabulary::Vocabulary(std::string_view data, std::span<const std::uint64_t> offsets,
+                       std::vector<std::int32_t> ends)
+    : build_us_(-std::chrono::duration<double, std::micro>(
+                     std::chrono::steady_clock::now().time_since_epoch())
+                     .count()),
+      trie_(data, offsets), slices_(data, offsets), ends_(std::move(ends)) {
+    std::ranges::sort(ends_);
+    for (const auto id : ends_)
+        if (id < 0 || std::size_t(id) >= n_vocab())
+            throw std::invalid_argument("an end token that is not in the vocabulary");
+    build_us_ += std::chrono::duration<double, std::micro>(
+                     std::chrono::steady_clock::now().time_since_epoch())
+                     .count();
+}
+
+bool Vocabulary::is_end(std::int32_t id) const { return std::ranges::binary_search(ends_, id); }
+
+Compiled::Compiled(std::shared_ptr<const Vocabulary> vocabulary, SchemaOptions options)
+    : vocabulary_(std::move(vocabulary)), plain_(pool_, Writing::plain),
+      json_(pool_, options.writing), keys_(pool_, Writing::json_needed),
+      options_(std::move(options)) {
+    options_.spacing.comma = pool_.text(",");
+    options_.spacing.colon = pool_.text(":");
+    schemas_ = std::make_unique<Schemas>(pool_, options_);
+}
+
+void Compiled::set_spacing(const std::vector<std::string>& patterns) {
+    if (patterns.size() != 4) throw std::invalid_argument("spacing has four patterns");
+    const PatternOptions plain;
+    options_.spacing = {pattern(patterns[0], plain), pattern(patterns[1], plain),
+                        pattern(patterns[2], plain), pattern(patterns[3], plain)};
+    schemas_ = std::make_unique<Schemas>(pool_, options_);
+}
+
+Expr Compiled::pattern(std::string_view pattern, const PatternOptions& options) {
+    return pattern_language(parse_pattern(pattern, options), plain_, true);
+}
+
+Node Compiled::add(GrammarNode::Kind kind, std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+    grammar_.nodes.push_back({kind, a, b, c});
+    return Node(grammar_.nodes.size() - 1);
+}
+
+Node Compiled::add_list(GrammarNode::Kind kind, std::span<const Node> parts) {
+    const auto first = std::uint32_t(grammar_.lists.size());
+    grammar_.lists.insert(grammar_.lists.end(), parts.begin(), parts.end());
+    return add(kind, first, std::uint32_t(parts.size()), 0);
+}
+
+std::uint32_t Compiled::declare() {
+    grammar_.rules.push_back(0);
+    return std::uint32_t(grammar_.rules.size() - 1);
+}
+
+std::uint32_t Compiled::capture(const std::string& name) {
+    if (grammar_.captures.size() >= 64) throw TooComplex("more than 64 captures in a grammar");
+    grammar_.captures.push_back(name);
+    return std::uint32_t(grammar_.captures.size() - 1);
+}
+
+Node Compiled::schema(std::string_view schema) {
+    constexpr std::size_t worked_out_now = 2000; // so that what is refused is refused here
+    const Value root = schemas_->add(parse_json(schema, options_.max_depth));
+    schemas_->check(root, worked_out_now);
+    if (schemas_->is_dead(root)) throw SchemaError("", "", "no JSON value is valid");
+    return add(GrammarNode::Kind::value, root, 0, 0);
+}
+
+void Compiled::add_resource(const std::string& uri, std::string_view document) {
+    schemas_->add_resource(uri, parse_json(document, options_.max_depth));
+}
+
+void Compiled::finish(Node start) {
+    grammar_.start = start;
+    fresh_machine();
+}
+
+void Compiled::fresh_machine() {
+    const CodePoints special{{0, 0x1f}, {'"', '"'}, {'\\', '\\'}, {0x2028, 0x2029}};
+    masks_.reset();
+    machine_ = std::make_unique<Machine>(pool_, grammar_, schemas_.get());
+    masks_ = std::make_unique<Masks>(vocabulary_->trie(), vocabulary_->slices(), *machine_,
+                                     std::vector{json_.any(), keys_.any(), plain_.any()},
+                                     pool_.star(plain_.one_of(~special)));
+}
+
+std::size_t Compiled::memory_bytes() const {
+    return pool_.memory_bytes() + machine_->memory_bytes() + masks_->memory_bytes();
+}
+
+void Compiled::bound_memory() {
+    if (memory_bytes() <= memory_limit) return;
+    pool_.forget();
+    fresh_machine();
+    ++epoch_;
+    if (memory_bytes() > memory_limit)
+        throw TooComplex("the grammar needs more than " + std::to_string(memory_limit >> 20) +
+                         " MiB");
+}
+
+} // namespace engine

@@ -1,0 +1,103 @@
+/// A vocabulary made ready for grammars, and a grammar made ready for matching.
+///
+/// Knows how the parts of the core fit together, and their locks. Does not know Python.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "expressions.h"
+#include "grammar.h"
+#include "machine.h"
+#include "masks.h"
+#include "schema.h"
+#include "slices.h"
+#include "token_trie.h"
+
+namespace engine {
+
+/// Set up once for a process and a vocabulary. Tokens without bytes are never allowed as text.
+class Vocabulary {
+  public:
+    /// Token `i` is `data[offsets[i]] .. data[offsets[i + 1]]`; `ends` may follow a whole sentence.
+    Vocabulary(std::string_view data, std::span<const std::uint64_t> offsets,
+               std::vector<std::int32_t> ends);
+
+    const TokenTrie& trie() const { return trie_; }
+    const Slices& slices() const { return slices_; }
+    std::size_t n_vocab() const { return trie_.n_vocab(); }
+    std::span<const std::int32_t> ends() const { return ends_; }
+    bool is_end(std::int32_t id) const;
+    double build_us() const { return build_us_; }
+    std::size_t memory_bytes() const { return trie_.memory_bytes() + slices_.memory_bytes(); }
+
+  private:
+    double build_us_ = 0;
+    TokenTrie trie_;
+    Slices slices_;
+    std::vector<std::int32_t> ends_;
+};
+
+/// A grammar under construction, then its automaton, shared by all matchers over it.
+///
+/// Building is for one thread. After `finish`, everything goes through `lock()`.
+class Compiled {
+  public:
+    Compiled(std::shared_ptr<const Vocabulary> vocabulary, SchemaOptions options);
+
+    /// Patterns for what stands behind an opening bracket, before a closing one, the comma and the
+    /// colon. Before any schema.
+    void set_spacing(const std::vector<std::string>& patterns);
+
+    // Expressions for the words of a grammar.
+    Expr literal(std::string_view text) { return plain_.literal(text); }
+    Expr pattern(std::string_view pattern, const PatternOptions& options);
+    Expressions& expressions() { return pool_; }
+
+    // Rules.
+    Node add(GrammarNode::Kind kind, std::uint32_t a, std::uint32_t b, std::uint32_t c);
+    Node add_list(GrammarNode::Kind kind, std::span<const Node> parts);
+    std::uint32_t declare();
+    void define(std::uint32_t rule, Node node) { grammar_.rules[rule] = node; }
+    std::uint32_t capture(const std::string& name);
+    /// A JSON value that `schema`, JSON text, allows. Throws JsonError, SchemaError, TooComplex.
+    Node schema(std::string_view schema);
+    void add_resource(const std::string& uri, std::string_view document);
+    Schemas& schemas() { return *schemas_; }
+
+    /// Throws std::invalid_argument for a grammar that no text matches.
+    void finish(Node start);
+
+    const Vocabulary& vocabulary() const { return *vocabulary_; }
+    const Grammar& grammar() const { return grammar_; }
+    std::unique_lock<std::mutex> lock() { return std::unique_lock(mutex_); }
+    Machine& machine() { return *machine_; }
+    Masks& masks() { return *masks_; }
+    /// Counts up whenever all places were forgotten.
+    std::uint64_t epoch() const { return epoch_; }
+    /// Forgets everything that can be worked out again if it is more than `memory_limit`.
+    void bound_memory();
+    std::size_t memory_bytes() const;
+    std::size_t memory_limit = std::size_t(256) << 20;
+
+  private:
+    void fresh_machine();
+
+    std::shared_ptr<const Vocabulary> vocabulary_;
+    Expressions pool_;
+    Characters plain_, json_, keys_;
+    SchemaOptions options_;
+    std::unique_ptr<Schemas> schemas_;
+    Grammar grammar_;
+    std::unique_ptr<Machine> machine_;
+    std::unique_ptr<Masks> masks_;
+    std::uint64_t epoch_ = 0;
+    std::mutex mutex_;
+};
+
+} // namespace engine

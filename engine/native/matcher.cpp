@@ -1,0 +1,213 @@
+#include "matcher.h"
+
+#include <algorithm>
+#include <bit>
+#include <stdexcept>
+
+namespace engine {
+
+Matcher::Matcher(std::shared_ptr<Compiled> grammar) : grammar_(std::move(grammar)) {
+    const auto lock = grammar_->lock();
+    epoch_ = grammar_->epoch();
+    start_ = grammar_->machine().start();
+}
+
+/// With the lock held: keeps memory in bounds, and finds its places again if they were forgotten.
+void Matcher::refresh() {
+    grammar_->bound_memory();
+    if (epoch_ == grammar_->epoch()) return;
+    epoch_ = grammar_->epoch();
+    start_ = grammar_->machine().start();
+    Place place = start_;
+    std::uint32_t from = 0;
+    for (Step& step : steps_) {
+        const std::string_view text = std::string_view(text_).substr(from, step.text - from);
+        place = step.token >= 0 && text.empty()
+                    ? grammar_->machine().step_token(place, std::uint32_t(step.token))
+                    : after(place, text);
+        step.place = place;
+        from = step.text;
+    }
+}
+
+Place Matcher::after(Place place, std::string_view bytes) {
+    for (const char byte : bytes) {
+        if (place == Machine::dead) break;
+        place = grammar_->machine().step(place, std::uint8_t(byte));
+    }
+    return place;
+}
+
+/// Behind a token: as one that the grammar names, or else as text, which is added to `text`.
+Place Matcher::after(Place place, std::int32_t token, std::string& text) {
+    if (token < 0 || std::size_t(token) >= grammar_->vocabulary().n_vocab()) return Machine::dead;
+    const Place named = grammar_->machine().step_token(place, std::uint32_t(token));
+    if (named != Machine::dead) return named;
+    const std::string_view bytes = grammar_->vocabulary().slices().token(token);
+    if (bytes.empty()) return Machine::dead;
+    text += bytes;
+    return after(place, bytes);
+}
+
+void Matcher::mask(Mask mask) {
+    const auto lock = grammar_->lock();
+    refresh();
+    if (is_ended_) {
+        std::ranges::fill(mask, 0U);
+        return;
+    }
+    std::ranges::copy(grammar_->masks().of(here()), mask.begin());
+    if (grammar_->machine().is_accepting(here()))
+        for (const auto id : grammar_->vocabulary().ends()) set_bit(mask, std::size_t(id));
+}
+
+bool Matcher::allows(std::int32_t token) {
+    const auto lock = grammar_->lock();
+    refresh();
+    if (is_ended_) return false;
+    std::string text;
+    if (after(here(), token, text) != Machine::dead) return true;
+    return grammar_->vocabulary().is_end(token) && grammar_->machine().is_accepting(here());
+}
+
+bool Matcher::advance(std::int32_t token) {
+    const auto lock = grammar_->lock();
+    refresh();
+    if (is_ended_) return false;
+    std::string text;
+    Place place = after(here(), token, text);
+    if (place == Machine::dead) {
+        if (!grammar_->vocabulary().is_end(token) || !grammar_->machine().is_accepting(here()))
+            return false;
+        is_ended_ = true;
+        place = here();
+        text.clear();
+    }
+    text_ += text;
+    steps_.push_back({place, std::uint32_t(text_.size()), token});
+    return true;
+}
+
+bool Matcher::advance(std::string_view bytes) {
+    const auto lock = grammar_->lock();
+    refresh();
+    if (is_ended_) return false;
+    const Place place = after(here(), bytes);
+    if (place == Machine::dead) return false;
+    text_ += bytes;
+    steps_.push_back({place, std::uint32_t(text_.size()), -1});
+    return true;
+}
+
+void Matcher::rewind(std::size_t count) {
+    if (count > steps_.size()) throw std::out_of_range("more advances to undo than were made");
+    if (count == 0) return;
+    steps_.resize(steps_.size() - count);
+    text_.resize(steps_.empty() ? 0 : steps_.back().text);
+    is_ended_ = false; // nothing follows an end, so it was the last
+}
+
+bool Matcher::is_accepting() {
+    const auto lock = grammar_->lock();
+    refresh();
+    return is_ended_ || grammar_->machine().is_accepting(here());
+}
+
+bool Matcher::is_done() {
+    const auto lock = grammar_->lock();
+    refresh();
+    if (is_ended_) return true;
+    Machine& machine = grammar_->machine();
+    return machine.is_accepting(here()) && machine.threads(here()).empty();
+}
+
+std::string Matcher::forced(std::size_t most) {
+    const auto lock = grammar_->lock();
+    refresh();
+    std::string out;
+    if (is_ended_) return out;
+    Machine& machine = grammar_->machine();
+    Place place = here();
+    while (out.size() < most) {
+        if (machine.is_accepting(place) || !machine.tokens(place).empty()) break;
+        const ByteSet bytes = machine.bytes(place);
+        if (bytes.count() != 1) break;
+        const std::uint8_t byte = bytes.first();
+        place = machine.step(place, byte);
+        if (place == Machine::dead) break;
+        out += char(byte);
+    }
+    return out;
+}
+
+ByteSet Matcher::first_bytes() {
+    const auto lock = grammar_->lock();
+    refresh();
+    return is_ended_ ? ByteSet{} : grammar_->machine().bytes(here());
+}
+
+std::pair<std::size_t, ByteSet> Matcher::explain(std::int32_t token) {
+    const auto lock = grammar_->lock();
+    refresh();
+    Machine& machine = grammar_->machine();
+    Place place = here();
+    std::size_t taken = 0;
+    for (const char byte : grammar_->vocabulary().slices().token(token)) {
+        const Place next = machine.step(place, std::uint8_t(byte));
+        if (next == Machine::dead) break;
+        place = next;
+        ++taken;
+    }
+    return {taken, machine.bytes(place)};
+}
+
+/// A capture begins at the first byte at which some thread is inside it, and ends before the first
+/// at which none is.
+std::vector<std::pair<std::string, std::string>> Matcher::captures() {
+    const auto lock = grammar_->lock();
+    refresh();
+    Machine& machine = grammar_->machine();
+    const auto& names = grammar_->grammar().captures;
+    std::vector<std::size_t> begins(names.size());
+    std::uint64_t open = 0;
+    struct Span {
+        std::size_t begin, end;
+        std::uint32_t which;
+    };
+    std::vector<Span> spans;
+    const auto look = [&](std::uint64_t now, std::size_t at, std::uint64_t sure) {
+        for (std::uint64_t changed = now ^ open; changed != 0; changed &= changed - 1) {
+            const auto which = std::uint32_t(std::countr_zero(changed));
+            if ((now >> which & 1) != 0) {
+                begins[which] = at;
+                continue;
+            }
+            // Where it could have ended before, the last byte was taken by what follows.
+            const std::size_t end = (sure >> which & 1) != 0 || at == 0 ? at : at - 1;
+            if (end > begins[which]) spans.push_back({begins[which], end, which});
+        }
+        open = now;
+    };
+    Place place = start_;
+    look(machine.captures(place), 0, 0);
+    std::size_t at = 0;
+    for (const Step& step : steps_) {
+        if (at == step.text) { // a token of its own: not text
+            place = step.place;
+            look(machine.captures(place), at, ~0ULL);
+        }
+        for (; at < step.text; ++at) {
+            const std::uint64_t sure = machine.sure_captures(place);
+            place = machine.step(place, std::uint8_t(text_[at]));
+            look(machine.captures(place), at + 1, sure);
+        }
+    }
+    if (is_ended_ || machine.threads(place).empty()) look(0, at, ~0ULL);
+    std::ranges::sort(spans, {}, &Span::begin);
+    std::vector<std::pair<std::string, std::string>> out;
+    for (const Span& span : spans)
+        out.emplace_back(names[span.which], text_.substr(span.begin, span.end - span.begin));
+    return out;
+}
+
+} // namespace engine

@@ -1,0 +1,65 @@
+/// One walk through a grammar, a token at a time.
+///
+/// Knows tokens, places and where captures begin and end. Does not know models or text.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compiled.h"
+
+namespace engine {
+
+class Matcher {
+  public:
+    explicit Matcher(std::shared_ptr<Compiled> grammar);
+
+    /// Writes the tokens that may follow into `mask`; end tokens where a sentence is whole.
+    void mask(Mask mask);
+    /// Whether `mask` would have this token's bit.
+    bool allows(std::int32_t token);
+    /// Takes a token; false, and nothing changes, where it is refused.
+    bool advance(std::int32_t token);
+    /// Takes bytes; false, and nothing changes, where they are refused. Undone as one token.
+    bool advance(std::string_view bytes);
+    /// Undoes the last `count` advances. Throws std::out_of_range if there are fewer.
+    void rewind(std::size_t count);
+    std::size_t length() const { return steps_.size(); }
+
+    bool is_accepting();
+    /// Whether nothing but an end token may follow, or one was taken.
+    bool is_done();
+    /// The bytes that must come, as far as the grammar leaves no choice; at most `most`.
+    std::string forced(std::size_t most);
+    /// The bytes with which the text may go on.
+    ByteSet first_bytes();
+    /// How many bytes of a token are taken before it is refused, and what could stand there.
+    std::pair<std::size_t, ByteSet> explain(std::int32_t token);
+    /// Names and bytes of the captures that are complete, in the order of their beginnings.
+    std::vector<std::pair<std::string, std::string>> captures();
+
+  private:
+    struct Step {
+        Place place; // behind it
+        std::uint32_t text; // how much of text_ is behind us after it
+        std::int32_t token; // -1 for bytes
+    };
+
+    void refresh();
+    Place here() const { return steps_.empty() ? start_ : steps_.back().place; }
+    Place after(Place place, std::int32_t token, std::string& text);
+    Place after(Place place, std::string_view bytes);
+
+    std::shared_ptr<Compiled> grammar_;
+    std::uint64_t epoch_ = 0;
+    Place start_;
+    std::vector<Step> steps_;
+    std::string text_;
+    bool is_ended_ = false;
+};
+
+} // namespace engine
