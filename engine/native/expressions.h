@@ -111,6 +111,13 @@ class Expressions {
         const Expr known = (*rows_[row])[byte];
         return known != unknown ? known : fill(e, row, byte);
     }
+    /// The table of `next` for one expression, with `unknown` where it was never asked for. Stays
+    /// where it is until `forget`.
+    const Expr* row(Expr e) {
+        const std::uint32_t row = e < rows_of_.size() ? rows_of_[e] : Index::none;
+        return rows_[row != Index::none ? row : new_row(e)]->data();
+    }
+    static constexpr Expr unknown = std::numeric_limits<Expr>::max();
     /// Whether no text matches.
     bool is_dead(Expr e);
     /// The bytes with which a text can begin.
@@ -199,7 +206,6 @@ class Expressions {
         bool operator==(const Multiple&) const = default;
     };
     using Row = std::array<Expr, 256>;
-    static constexpr Expr unknown = std::numeric_limits<Expr>::max();
 
     static std::uint64_t hash(const Node& n) {
         std::uint64_t out = mix(std::uint64_t(n.op), std::uint64_t(n.a) << 32 | n.b);

@@ -178,21 +178,48 @@ void Masks::walk_root(const TokenTrie& trie, const Machine::Thread& thread, Mask
 
 /// The nodes from `first` to `last`, which are siblings with all that is below them.
 void Masks::walk(const TokenTrie& trie, std::size_t first, std::size_t last,
-                 Machine::Thread thread, Mask mask) {
-    struct Open {
+                 const Machine::Thread& thread, Mask mask) {
+    if (machine_.has_keys(thread)) return walk_keys(trie, first, last, thread, mask);
+    const std::size_t base = path_.size();
+    path_.push_back({last, pool_.row(thread.state), thread.state});
+    for (std::size_t node = first; node < last;) {
+        while (path_.back().end <= node) path_.pop_back();
+        const Open& at = path_.back();
+        const std::uint8_t byte = trie.byte(node);
+        Expr state = at.row[byte];
+        if (state == Expressions::unknown) state = pool_.next(at.state, byte);
+        const std::size_t end = trie.end(node);
+        if (state == Expressions::none) {
+            node = end;
+            continue;
+        }
+        for (const auto id : trie.ids(node)) set_bit(mask, std::size_t(id));
+        if (end > node + 1) {
+            if (pool_.nullable(state)) walk_behind(trie, node + 1, end, {state, thread.cont}, mask);
+            if (state == Expressions::empty) {
+                node = end;
+                continue;
+            }
+            path_.push_back({end, pool_.row(state), state});
+        }
+        ++node;
+    }
+    path_.resize(base);
+}
+
+/// The same where the frames behind the word decide which words may come.
+void Masks::walk_keys(const TokenTrie& trie, std::size_t first, std::size_t last,
+                      Machine::Thread thread, Mask mask) {
+    struct Key {
         std::size_t end;
         Machine::Thread thread;
     };
-    std::vector<Open> path;
-    const bool has_keys = machine_.has_keys(thread);
+    std::vector<Key> path{{last, thread}};
     for (std::size_t node = first; node < last;) {
-        while (!path.empty() && path.back().end <= node) path.pop_back();
-        Machine::Thread at = path.empty() ? thread : path.back().thread;
+        while (path.back().end <= node) path.pop_back();
+        Machine::Thread at = path.back().thread;
         const Expr state = pool_.next(at.state, trie.byte(node));
-        bool is_alive = state != Expressions::none;
-        if (is_alive && has_keys) is_alive = machine_.move(at, state);
-        at.state = state;
-        if (!is_alive) {
+        if (state == Expressions::none || !machine_.move(at, state)) {
             node = trie.end(node);
             continue;
         }

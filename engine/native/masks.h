@@ -44,8 +44,10 @@ class Masks {
     bool takes(Machine::Thread thread, std::string_view token);
     void add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask);
     bool is_free(const Expressions::Run& run) const;
-    void walk(const TokenTrie& trie, std::size_t first, std::size_t last, Machine::Thread thread,
-              Mask mask);
+    void walk(const TokenTrie& trie, std::size_t first, std::size_t last,
+              const Machine::Thread& thread, Mask mask);
+    void walk_keys(const TokenTrie& trie, std::size_t first, std::size_t last,
+                   Machine::Thread thread, Mask mask);
     void walk_root(const TokenTrie& trie, const Machine::Thread& thread, Mask mask);
     void walk_behind(const TokenTrie& trie, std::size_t first, std::size_t last,
                      const Machine::Thread& thread, Mask mask);
@@ -59,6 +61,12 @@ class Masks {
     std::unordered_map<Expr, bool> open_;
     std::unordered_map<std::uint64_t, std::vector<std::uint32_t>> wide_; // by state and cont
     std::size_t words_;
+    struct Open { // a node on the way, and where the expression stands behind it
+        std::size_t end;
+        const Expr* row;
+        Expr state;
+    };
+    std::vector<Open> path_; // of the walk under way, above those that it was called from
     std::unordered_map<Place, std::unique_ptr<std::uint32_t[]>> known_;
 };
 
