@@ -159,8 +159,16 @@ const ByteSet& Machine::bytes(Place place) {
         ByteSet all;
         for (std::uint32_t i = 0; i < places_[place].count; ++i) {
             const Thread thread = threads_[places_[place].first + i];
-            if ((thread.state & token_thread) == 0)
-                all = all | pool_.first_bytes(thread.state);
+            if ((thread.state & token_thread) != 0) continue;
+            const ByteSet first = pool_.first_bytes(thread.state);
+            if (!has_keys(thread)) {
+                all = all | first;
+                continue;
+            }
+            first.each([&](std::uint8_t byte) {
+                Thread after = thread;
+                if (move(after, pool_.next(thread.state, byte))) all.add(byte);
+            });
         }
         byte_sets_.push_back(all);
         places_[place].bytes = std::int32_t(byte_sets_.size() - 1);
