@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.chat import Chat as Chat
     from engine.chat import steps as steps
     from engine.constraint import Constraint as Constraint
-    from engine.constraint import Grammar as Grammar
+    from engine.grammar import Grammar as Grammar
     from engine.errors import EngineError as EngineError
     from engine.events import Control as Control
     from engine.events import Event as Event
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "engine.chat": ("Answer", "Chat", "steps"),
-    "engine.constraint": ("Constraint", "Grammar"),
+    "engine.constraint": ("Constraint",),
+    "engine.grammar": ("Grammar",),
     "engine.errors": ("EngineError",),
     "engine.events": (
         "Control",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.constraint import Grammar
+from engine.grammar import Grammar
 from engine.errors import UsageError
 from engine.events import Finish
 from engine.messages import Call

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.answer import Answer, Progress, StopCondition, grammar_of, parsed, steps
-from engine.constraint import Grammar
+from engine.grammar import Grammar
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
 from engine.errors import Cancelled, ContextFull, UsageError

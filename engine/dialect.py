@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from engine.constraint import Constraint, Encode, Grammar, Terminals, lark_json
+from engine.constraint import Constraint, Terminals
 from engine.errors import GrammarError, SchemaError
+from engine.grammar import Grammar, lark_json
 from engine.messages import JSON, ToolSpec
 from engine.profile import Profile, Style
 from engine.resources import read_text
@@ -52,7 +53,6 @@ class Dialect:
     profile: Profile
     style: Style
     vocab: Vocab
-    encode: Encode | None = None
     _terminals: list[Terminals] = field(default_factory=list, compare=False, repr=False)
 
     def terminals(self) -> Terminals:
@@ -105,7 +105,7 @@ class Dialect:
 
     def constraint(self, grammar: Grammar) -> Constraint:
         """A fresh matcher for any grammar, with this family's ends and markers."""
-        return grammar.constraint(self.vocab, self.terminals(), self.encode)
+        return grammar.constraint(self.vocab, self.terminals())
 
     def set_of(self, tool: str) -> ToolSet:
         """Which set of the grammar a tool belongs to, by its name."""

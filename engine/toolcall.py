@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.constraint import Constraint, Grammar
+from engine.constraint import Constraint
+from engine.grammar import Grammar
 from engine.dialect import Dialect, ParsedCall
 from engine.errors import GrammarError, UsageError
 from engine.events import Event, Notice, ToolCall, ToolCallDelta, ToolCallStart

@@ -7,7 +7,8 @@ import pytest
 from fakes import ByteTokenizer, byte_vocab
 
 from engine import gguf
-from engine.constraint import Grammar, Terminals, lark_json
+from engine.constraint import Terminals
+from engine.grammar import Grammar, lark_json
 from engine.errors import GrammarError, SchemaError
 from engine.vocab import Vocab
 

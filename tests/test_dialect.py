@@ -45,7 +45,7 @@ def dialect(family: str, style: str | None = None) -> Dialect:
         (*ENDS, TAG, "<|start_header_id|>", "<|end_header_id|>"), ends=ENDS, user_defined=()
     )
     item = profile(family)
-    return Dialect(item, item.style(style), vocab, ByteTokenizer(vocab).encode)
+    return Dialect(item, item.style(style), vocab)
 
 
 def match(found: Dialect, tools, text: str, *, loose: bool = False):
@@ -149,11 +149,11 @@ def test_a_loose_grammar_takes_any_name_and_any_object_but_no_broken_json():
 def test_markers_are_tokens_where_the_vocabulary_has_them_and_text_elsewhere():
     item = profile("hermes")
     token_vocab = byte_vocab(user_defined=["<tool_call>", "</tool_call>"])
-    with_tokens = Dialect(item, item.style(), token_vocab, ByteTokenizer(token_vocab).encode)
+    with_tokens = Dialect(item, item.style(), token_vocab)
     assert with_tokens.matcher([ADD]).allows(token_vocab.find("<tool_call>"))
     assert not with_tokens.matcher([ADD]).allows(ord("<"))
     text_vocab = byte_vocab()
-    with_text = Dialect(item, item.style(), text_vocab, ByteTokenizer(text_vocab).encode)
+    with_text = Dialect(item, item.style(), text_vocab)
     assert with_text.matcher([ADD]).allows(ord("<"))
 
 

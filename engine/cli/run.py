@@ -113,7 +113,7 @@ def _response_format(json_schema: str | None, grammar: str | None) -> Any:
         return _read_schema(json_schema)
     if grammar is None:
         return None
-    from engine.constraint import Grammar
+    from engine.grammar import Grammar
 
     return Grammar.from_lark(_read(grammar, "--grammar"), Path(grammar).name)
 

@@ -119,6 +119,41 @@ std::uint32_t Machine::keep_named(std::uint32_t cont, std::uint32_t state) {
     return kept.size() == all.size() ? cont : list_of(kept);
 }
 
+/// The frames of `cont`, and the stacks below them, that are inside a capture, or outside it.
+std::uint32_t Machine::keep(std::uint32_t cont, std::uint32_t capture, bool is_inside) {
+    if ((lists_[cont].sure_captures >> capture & 1) != 0 && is_inside) return cont;
+    if ((lists_[cont].captures >> capture & 1) == 0 && !is_inside) return cont;
+    std::vector<std::uint32_t> kept;
+    const auto list = frames(cont);
+    const std::vector<std::uint32_t> all(list.begin(), list.end());
+    for (const auto id : all) {
+        Frame frame = frames_[id];
+        if (frame.kind == Kind::capture && frame.a == capture) {
+            if (is_inside) kept.push_back(id);
+            continue;
+        }
+        if (frame.kind == Kind::root) {
+            if (!is_inside) kept.push_back(id);
+            continue;
+        }
+        frame.cont = keep(frame.cont, capture, is_inside);
+        if (lists_[frame.cont].count != 0) kept.push_back(frames_.intern(frame));
+    }
+    return list_of(kept);
+}
+
+Place Machine::part(Place place, std::uint32_t capture, bool is_inside) {
+    const PlaceData from = places_[place];
+    accepts_ = from.is_accepting && !is_inside;
+    for (std::uint32_t i = 0; i < from.count; ++i) {
+        const Thread thread = threads_[from.first + i];
+        const std::uint32_t cont = keep(thread.cont, capture, is_inside);
+        if (lists_[cont].count != 0) spawn(thread.state, cont);
+    }
+    done_ = work_.size(); // what follows without a byte is in the place already
+    return finish();
+}
+
 // Taking a step
 
 Place Machine::take(Place place, std::uint8_t byte, std::uint64_t key, std::uint64_t hash) {

@@ -43,6 +43,8 @@ class Machine {
     /// The captures, as bits, that are open in some thread, and in all of them.
     std::uint64_t captures(Place place) const { return places_[place].captures; }
     std::uint64_t sure_captures(Place place) const { return places_[place].sure_captures; }
+    /// The part of a place that is inside a capture, or outside it.
+    Place part(Place place, std::uint32_t capture, bool is_inside);
 
     struct Thread {
         std::uint32_t state; // an expression, or token_thread | id
@@ -156,6 +158,7 @@ class Machine {
     std::uint32_t list_of(std::vector<std::uint32_t>& frames);
     std::uint32_t join(std::uint32_t a, std::uint32_t b);
     std::uint32_t keep_named(std::uint32_t cont, std::uint32_t state);
+    std::uint32_t keep(std::uint32_t cont, std::uint32_t capture, bool is_inside);
     std::span<const std::uint32_t> frames(std::uint32_t cont) const {
         return std::span(frame_lists_).subspan(lists_[cont].first, lists_[cont].count);
     }

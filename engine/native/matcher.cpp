@@ -161,8 +161,21 @@ std::pair<std::size_t, ByteSet> Matcher::explain(std::int32_t token) {
     return {taken, machine.bytes(place)};
 }
 
-/// A capture begins at the first byte at which some thread is inside it, and ends before the first
-/// at which none is.
+/// Where a capture that was open from `begin` ended, of which at `at` nothing is left: behind the
+/// last byte that led out of it, and from where the text goes on to `at`.
+std::size_t Matcher::end_of(std::uint32_t capture, std::size_t begin, std::size_t at,
+                            const std::vector<Place>& places) {
+    Machine& machine = grammar_->machine();
+    for (std::size_t end = at; end > begin; --end) {
+        const auto byte = std::uint8_t(text_[end - 1]);
+        Place place = machine.step(machine.part(places[end - 1], capture, true), byte);
+        place = machine.part(place, capture, false);
+        if (after(place, std::string_view(text_).substr(end, at - end)) != Machine::dead) return end;
+    }
+    return begin;
+}
+
+/// A capture begins at the first byte at which some thread is inside it, and is over when none is.
 std::vector<std::pair<std::string, std::string>> Matcher::captures() {
     const auto lock = grammar_->lock();
     refresh();
@@ -175,34 +188,33 @@ std::vector<std::pair<std::string, std::string>> Matcher::captures() {
         std::uint32_t which;
     };
     std::vector<Span> spans;
-    const auto look = [&](std::uint64_t now, std::size_t at, std::uint64_t sure) {
+    std::vector<Place> places{start_}; // behind each byte; the last one where a token has none
+    const auto look = [&](std::uint64_t now) {
+        const std::size_t at = places.size() - 1;
         for (std::uint64_t changed = now ^ open; changed != 0; changed &= changed - 1) {
             const auto which = std::uint32_t(std::countr_zero(changed));
             if ((now >> which & 1) != 0) {
                 begins[which] = at;
                 continue;
             }
-            // Where it could have ended before, the last byte was taken by what follows.
-            const std::size_t end = (sure >> which & 1) != 0 || at == 0 ? at : at - 1;
+            const std::size_t end = end_of(which, begins[which], at, places);
             if (end > begins[which]) spans.push_back({begins[which], end, which});
         }
         open = now;
     };
-    Place place = start_;
-    look(machine.captures(place), 0, 0);
-    std::size_t at = 0;
+    look(machine.captures(start_));
     for (const Step& step : steps_) {
-        if (at == step.text) { // a token of its own: not text
-            place = step.place;
-            look(machine.captures(place), at, ~0ULL);
+        if (places.size() - 1 == step.text) { // a token of its own, not text
+            look(machine.captures(step.place));
+            places.back() = step.place;
         }
-        for (; at < step.text; ++at) {
-            const std::uint64_t sure = machine.sure_captures(place);
-            place = machine.step(place, std::uint8_t(text_[at]));
-            look(machine.captures(place), at + 1, sure);
+        while (places.size() - 1 < step.text) {
+            const auto byte = std::uint8_t(text_[places.size() - 1]);
+            places.push_back(machine.step(places.back(), byte));
+            look(machine.captures(places.back()));
         }
     }
-    if (is_ended_ || machine.threads(place).empty()) look(0, at, ~0ULL);
+    if (is_ended_ || machine.threads(places.back()).empty()) look(0);
     std::ranges::sort(spans, {}, &Span::begin);
     std::vector<std::pair<std::string, std::string>> out;
     for (const Span& span : spans)

@@ -53,6 +53,8 @@ class Matcher {
     Place here() const { return steps_.empty() ? start_ : steps_.back().place; }
     Place after(Place place, std::int32_t token, std::string& text);
     Place after(Place place, std::string_view bytes);
+    std::size_t end_of(std::uint32_t capture, std::size_t begin, std::size_t at,
+                       const std::vector<Place>& places);
 
     std::shared_ptr<Compiled> grammar_;
     std::uint64_t epoch_ = 0;
