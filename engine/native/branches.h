@@ -13,11 +13,28 @@
 
 namespace engine {
 
+constexpr Atom positive_of(std::uint32_t schema) {
+    return schema * 2;
+}
+constexpr Atom negative_of(std::uint32_t schema) {
+    return schema * 2 + 1;
+}
+constexpr Atom opposite(Atom atom) {
+    return atom ^ 1;
+}
+
 /// JSON's types as bits; numbers are integers or fractions, by value.
 namespace types {
 inline constexpr std::uint32_t null = 1, yes = 2, no = 4, integer = 8, fraction = 16, string = 32,
                                array = 64, object = 128, number = integer | fraction,
                                boolean = yes | no, all = 255;
+/// Of a type's name; 0 where there is no such type.
+std::uint32_t named(std::string_view name);
+std::uint32_t of(const Json& json);
+} // namespace types
+
+inline bool is_scalar(const Json& json) {
+    return !json.is(Json::Type::array) && !json.is(Json::Type::object);
 }
 
 /// Items as one schema describes them. `rest` is that of all others, if it says anything.
@@ -83,6 +100,9 @@ struct Clause {
         return false;
     }
 };
+
+/// Whether a keyword is of the vocabulary that a dialect can leave out.
+bool is_assertion(std::string_view key);
 
 class Branches {
   public:

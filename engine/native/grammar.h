@@ -33,10 +33,10 @@ struct GrammarNode {
 
 /// What stands between the parts of a JSON text; each an expression.
 struct Spacing {
-    Expr open = Expressions::empty;   // behind [ and {
-    Expr close = Expressions::empty;  // before ] and }
-    Expr comma = Expressions::none;   // with the comma
-    Expr colon = Expressions::none;   // with the colon
+    Expr open = Expressions::empty;  // behind [ and {
+    Expr close = Expressions::empty; // before ] and }
+    Expr comma = Expressions::none;  // with the comma
+    Expr colon = Expressions::none;  // with the colon
 };
 
 /// Keys that no property names, and what their values must be.
@@ -53,9 +53,9 @@ struct ObjectShape {
         bool is_required;
         std::vector<std::uint32_t> needs; // properties that must come too
     };
-    std::vector<Property> properties;      // in the schema's order
-    Expr names = Expressions::none;        // Op::words over `spelled`, each with the closing quote
-    std::vector<std::uint32_t> by_word;    // the property of each word of `names`
+    std::vector<Property> properties;   // in the schema's order
+    Expr names = Expressions::none;     // Op::words over `spelled`, each with the closing quote
+    std::vector<std::uint32_t> by_word; // the property of each word of `names`
     std::vector<OtherKeys> others;
     std::uint32_t wishes = 0; // each bit must be fulfilled by some other key
     std::uint32_t min = 0, max = Expressions::forever;

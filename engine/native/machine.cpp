@@ -7,15 +7,6 @@ namespace engine {
 
 namespace {
 
-bool has(const std::vector<std::uint64_t>& bits, std::uint32_t i) {
-    return i / 64 < bits.size() && (bits[i / 64] >> (i % 64) & 1) != 0;
-}
-
-void set(std::vector<std::uint64_t>& bits, std::uint32_t i) {
-    if (i / 64 >= bits.size()) bits.resize(i / 64 + 1);
-    bits[i / 64] |= 1ULL << (i % 64);
-}
-
 bool any_between(const std::vector<std::uint64_t>& bits, std::uint32_t low, std::uint32_t high) {
     high = std::uint32_t(std::min<std::size_t>(high, bits.size() * 64));
     for (std::uint32_t i = low; i < high;) {
@@ -53,8 +44,8 @@ std::size_t Machine::memory_bytes() const {
            lists_index_.memory_bytes() + threads_.capacity() * sizeof(Thread) +
            places_.capacity() * sizeof(PlaceData) + places_index_.memory_bytes() +
            steps_.capacity() * sizeof(Step) + steps_index_.memory_bytes() +
-           byte_sets_.capacity() * sizeof(ByteSet) + seen_.memory_bytes() +
-           counts_.memory_bytes() + choices_.capacity() * sizeof(choices_[0]);
+           byte_sets_.capacity() * sizeof(ByteSet) + seen_.memory_bytes() + counts_.memory_bytes() +
+           choices_.capacity() * sizeof(choices_[0]);
 }
 
 // Frames and sets of them
@@ -81,10 +72,11 @@ std::uint32_t Machine::list_of(std::vector<std::uint32_t>& given) {
     std::ranges::sort(given);
     std::uint64_t h = given.size();
     for (const auto frame : given) h = mix(h, frame);
-    const auto known = lists_index_.find(
-        h, [&](std::uint32_t i) { return std::ranges::equal(frames(i), given); });
+    const auto known =
+        lists_index_.find(h, [&](std::uint32_t i) { return std::ranges::equal(frames(i), given); });
     if (known != Index::none) return known;
-    List list{std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, 0, given.empty() ? 0 : ~0ULL};
+    List list{std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, 0,
+              given.empty() ? 0 : ~0ULL};
     for (const auto id : given) {
         const Frame& frame = frames_[id];
         list.has_named |= frame.kind == Kind::object && frame.phase == named;
@@ -246,16 +238,22 @@ void Machine::run() {
             spawn(token_thread | node.a, work.cont);
             break;
         case NodeKind::sequence:
-            if (node.b == 0) spawn(Expressions::empty, work.cont);
-            else if (node.b == 1) expand(grammar_.lists[node.a], work.cont);
-            else expand(grammar_.lists[node.a], push({Kind::sequence, opened, work.what, 1, 0, work.cont}));
+            if (node.b == 0)
+                spawn(Expressions::empty, work.cont);
+            else if (node.b == 1)
+                expand(grammar_.lists[node.a], work.cont);
+            else
+                expand(grammar_.lists[node.a],
+                       push({Kind::sequence, opened, work.what, 1, 0, work.cont}));
             break;
         case NodeKind::choice:
-            for (std::uint32_t i = 0; i < node.b; ++i) expand(grammar_.lists[node.a + i], work.cont);
+            for (std::uint32_t i = 0; i < node.b; ++i)
+                expand(grammar_.lists[node.a + i], work.cont);
             break;
         case NodeKind::repeat:
             if (node.b == 0) spawn(Expressions::empty, work.cont);
-            if (node.c > 0) expand(node.a, push({Kind::repeat, opened, work.what, 1, 0, work.cont}));
+            if (node.c > 0)
+                expand(node.a, push({Kind::repeat, opened, work.what, 1, 0, work.cont}));
             break;
         case NodeKind::rule:
             expand(grammar_.rules[node.a], work.cont);
@@ -347,8 +345,8 @@ Place Machine::finish() {
 
 Place Machine::behind(const Thread& thread) {
     const std::uint64_t key = std::uint64_t(thread.state) << 32 | thread.cont;
-    const auto known = behind_index_.find(
-        mix(key), [&](std::uint32_t i) { return behind_[i].key == key; });
+    const auto known =
+        behind_index_.find(mix(key), [&](std::uint32_t i) { return behind_[i].key == key; });
     if (known != Index::none) return behind_[known].to;
     for (std::uint32_t i = 0; i < lists_[thread.cont].count; ++i) {
         const Frame frame = frames_[frames(thread.cont)[i]];
@@ -358,225 +356,6 @@ Place Machine::behind(const Thread& thread) {
     behind_index_.insert(mix(key), std::uint32_t(behind_.size()));
     behind_.push_back({key, to});
     return to;
-}
-
-// JSON values
-
-void Machine::expand_value(Value value, std::uint32_t cont) {
-    const ValueForms& forms = values_->forms(value);
-    if (forms.scalar != Expressions::none) spawn(forms.scalar, cont);
-    const std::uint32_t nothing_seen = seen_.intern({});
-    for (const auto shape : forms.objects)
-        spawn(open_object_, push({Kind::object, opened, shape, nothing_seen, 0, cont}));
-    for (const auto shape : forms.arrays) {
-        const Counts none{std::vector<std::uint32_t>(1 + values_->array(shape).contains.size())};
-        spawn(open_array_, push({Kind::array, opened, shape, counts_.intern(none), 0, cont}));
-    }
-}
-
-void Machine::resume_object(std::uint32_t state, Frame frame) {
-    const ObjectShape& shape = values_->object(frame.a);
-    switch (frame.phase) {
-    case opened:
-        return object_options(frame, true);
-    case quote: {
-        const Choice& next_keys = choice(frame.a, frame.b);
-        if (next_keys.has_words) spawn(shape.names, push(frame, named, 0));
-        if (!next_keys.others) return;
-        for (std::uint32_t i = 0; i < shape.others.size(); ++i)
-            if (!values_->is_dead(shape.others[i].value))
-                spawn(shape.others[i].keys, push(frame, colon, other_key | i));
-        return;
-    }
-    case named: {
-        const std::uint32_t word = pool_.words_left(state).low;
-        if (!has(choice(frame.a, frame.b).words, word)) return;
-        const Frame after = [&] {
-            Frame out = frame;
-            out.phase = value;
-            out.c = word;
-            return out;
-        }();
-        return spawn(values_->spacing().colon, push(after));
-    }
-    case colon: {
-        frame.phase = value;
-        return spawn(values_->spacing().colon, push(frame));
-    }
-    case value: {
-        frame.phase = next;
-        const bool is_other = (frame.c & other_key) != 0;
-        const Value kind = is_other ? shape.others[frame.c & ~other_key].value
-                                    : shape.properties[shape.by_word[frame.c]].value;
-        return expand_value(kind, push(frame));
-    }
-    case next: {
-        Seen seen = seen_[frame.b];
-        if ((frame.c & other_key) != 0) {
-            seen.wishes |= shape.others[frame.c & ~other_key].wish;
-            if (shape.is_ordered) seen.last = std::uint32_t(shape.properties.size());
-        } else {
-            set(seen.words, frame.c);
-            if (shape.is_ordered) seen.last = shape.by_word[frame.c] + 1;
-        }
-        // The count matters only as far as a bound looks at it.
-        const bool counts = shape.max != Expressions::forever || seen.count < shape.min;
-        if (counts) ++seen.count;
-        frame.b = seen_.intern(seen);
-        return object_options(frame, false);
-    }
-    }
-}
-
-void Machine::object_options(Frame frame, bool is_first) {
-    const Choice& now = choice(frame.a, frame.b);
-    if (now.end) spawn(close_object_, frame.cont);
-    if (now.has_words || now.others) spawn(is_first ? quote_ : next_key_, push(frame, quote, 0));
-}
-
-const Machine::Choice& Machine::choice(std::uint32_t shape, std::uint32_t seen) {
-    const std::uint64_t key = std::uint64_t(shape) << 32 | seen;
-    const auto known = choices_index_.find(
-        mix(key), [&](std::uint32_t i) { return choices_[i].first == key; });
-    if (known != Index::none) return choices_[known].second;
-    Choice out = work_out(values_->object(shape), seen_[seen]);
-    choices_index_.insert(mix(key), std::uint32_t(choices_.size()));
-    choices_.emplace_back(key, std::move(out));
-    return choices_.back().second;
-}
-
-/// Which keys may come such that the object can still be completed.
-Machine::Choice Machine::work_out(const ObjectShape& shape, const Seen& seen) {
-    const std::uint32_t n = std::uint32_t(shape.properties.size());
-    std::vector<std::uint32_t> word_of(n);
-    for (std::uint32_t word = 0; word < shape.by_word.size(); ++word)
-        word_of[shape.by_word[word]] = word;
-    std::vector<bool> had(n), must(n), can(n);
-    bool others = false;
-    for (const auto& other : shape.others) others |= !values_->is_dead(other.value);
-    for (std::uint32_t i = 0; i < n; ++i) {
-        had[i] = has(seen.words, word_of[i]);
-        must[i] = shape.properties[i].is_required;
-        can[i] = !had[i] && i >= seen.last && !values_->is_dead(shape.properties[i].value);
-    }
-    const auto close_needs = [&](std::vector<bool>& wanted, std::vector<std::uint32_t> open) {
-        while (!open.empty()) {
-            const auto i = open.back();
-            open.pop_back();
-            for (const auto needed : shape.properties[i].needs)
-                if (!wanted[needed]) wanted[needed] = true, open.push_back(needed);
-        }
-    };
-    std::vector<std::uint32_t> roots;
-    for (std::uint32_t i = 0; i < n; ++i)
-        if (had[i] || must[i]) roots.push_back(i);
-    close_needs(must, roots);
-    const auto unfulfilled = std::uint32_t(std::popcount(shape.wishes & ~seen.wishes));
-    // Whether the object can be completed once `wanted` must be there, `count` keys are, and no
-    // property before `from` may come any more.
-    const auto completes = [&](const std::vector<bool>& wanted, const std::vector<bool>& there,
-                               std::uint64_t count, std::uint32_t from) {
-        std::uint64_t missing = unfulfilled, possible = 0;
-        for (std::uint32_t i = 0; i < n; ++i) {
-            if (there[i]) continue;
-            const bool may = can[i] && i >= from;
-            if (wanted[i] && !may) return false;
-            missing += wanted[i];
-            possible += may;
-        }
-        return count + missing <= shape.max && (others || count + possible >= shape.min);
-    };
-    Choice out;
-    out.words.resize((n + 63) / 64);
-    std::uint64_t missing = 0;
-    for (std::uint32_t i = 0; i < n; ++i) missing += must[i] && !had[i];
-    missing += unfulfilled;
-    out.end = missing == 0 && seen.count >= shape.min;
-    if (seen.count >= shape.max) return out;
-    for (std::uint32_t i = 0; i < n; ++i) {
-        if (!can[i]) continue;
-        auto wanted = must;
-        auto there = had;
-        there[i] = true;
-        close_needs(wanted, {i});
-        if (!completes(wanted, there, std::uint64_t(seen.count) + 1, shape.is_ordered ? i + 1 : 0))
-            continue;
-        set(out.words, word_of[i]);
-        out.has_words = true;
-    }
-    out.others = others && completes(must, had, std::uint64_t(seen.count) + (unfulfilled == 0),
-                                     shape.is_ordered ? n : 0);
-    return out;
-}
-
-bool Machine::can_grow(const ArrayShape& shape, const Counts& counts) {
-    const std::uint32_t n = counts.items[0];
-    if (n >= shape.max) return false;
-    return !values_->is_dead(n < shape.first.size() ? shape.first[n] : shape.rest);
-}
-
-void Machine::resume_array(Frame frame) {
-    switch (frame.phase) {
-    case opened:
-        return array_options(frame, true);
-    case next:
-        return array_item(frame);
-    case value: { // an item is complete; c has a bit for each `contains` that counted it
-        const ArrayShape& shape = values_->array(frame.a);
-        Counts counts = counts_[frame.b];
-        const auto beyond = std::uint32_t(std::max<std::size_t>(shape.min, shape.first.size()));
-        if (shape.max != Expressions::forever || counts.items[0] < beyond) ++counts.items[0];
-        for (std::size_t i = 0; i < shape.contains.size(); ++i) {
-            const auto& each = shape.contains[i];
-            auto& count = counts.items[i + 1];
-            if ((frame.c >> i & 1) != 0 && (each.max != Expressions::forever || count < each.min))
-                ++count;
-        }
-        frame.b = counts_.intern(counts);
-        return array_options(frame, false);
-    }
-    default:
-        return;
-    }
-}
-
-void Machine::array_options(Frame frame, bool is_first) {
-    const ArrayShape& shape = values_->array(frame.a);
-    const Counts counts = counts_[frame.b];
-    bool ends = counts.items[0] >= shape.min;
-    for (std::size_t i = 0; i < shape.contains.size(); ++i)
-        ends &= counts.items[i + 1] >= shape.contains[i].min;
-    if (ends) spawn(close_array_, frame.cont);
-    if (!can_grow(shape, counts)) return;
-    if (is_first) array_item(frame);
-    else spawn(values_->spacing().comma, push(frame, next, 0));
-}
-
-/// The next item: one thread for each way in which it may count for the `contains`.
-void Machine::array_item(const Frame& frame) {
-    const ArrayShape& shape = values_->array(frame.a);
-    const Counts counts = counts_[frame.b];
-    const std::uint32_t n = counts.items[0];
-    const Value kind = n < shape.first.size() ? shape.first[n] : shape.rest;
-    const std::size_t ways = std::size_t(1) << shape.contains.size();
-    for (std::size_t way = 0; way < ways; ++way) {
-        Value item = kind;
-        bool fits = true;
-        std::uint64_t needed = 0;
-        for (std::size_t i = 0; i < shape.contains.size(); ++i) {
-            const auto& each = shape.contains[i];
-            const bool counted = (way >> i & 1) != 0;
-            const std::uint32_t after = counts.items[i + 1] + counted;
-            fits &= after <= each.max;
-            needed = std::max<std::uint64_t>(needed, each.min > after ? each.min - after : 0);
-            // Where nothing limits how many count, one that counts may go as one that doesn't.
-            if (counted) item = values_->meet(item, each.counted);
-            else if (each.max != Expressions::forever) item = values_->meet(item, each.other);
-        }
-        const bool has_room = shape.max == Expressions::forever || n + 1 + needed <= shape.max;
-        if (fits && has_room && !values_->is_dead(item))
-            expand_value(item, push(frame, value, std::uint32_t(way)));
-    }
 }
 
 } // namespace engine

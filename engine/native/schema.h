@@ -35,13 +35,14 @@ struct SchemaError : std::runtime_error {
 
 struct SchemaOptions {
     Writing writing = Writing::json_needed;
-    bool any_order = false;     // of properties; else as the schema has them, other keys behind
-    bool best_effort = false;   // weaken what can't be enforced, and report it
+    bool any_order = false;   // of properties; else as the schema has them, other keys behind
+    bool best_effort = false; // weaken what can't be enforced, and report it
     bool checks_formats = true;
     Spacing spacing;
     std::size_t max_depth = 256;
-    std::size_t max_branches = 2000;    // of one value
+    std::size_t max_branches = 2000; // of one value
     std::size_t max_values = 100'000;
+    std::size_t max_schemas = 100'000; // places of the document, each as often as scopes differ
     PatternOptions pattern;
 };
 
@@ -73,7 +74,15 @@ class Schemas : public Values {
     struct Schema {
         const Json* json;
         std::string pointer, base;
-        bool is_literal = false; // the value itself is meant, not a schema
+        std::uint32_t scope = 0;     // the dynamic one, in scopes_
+        bool is_literal = false;     // the value itself is meant, not a schema
+        bool only_annotates = false; // its dialect has no assertions
+        std::vector<Atom> any_of = {};
+    };
+    struct Location {
+        const Json* json;
+        std::string pointer;
+        bool operator==(const Location& other) const { return json == other.json; }
     };
     struct AtomSet {
         std::vector<Atom> atoms;
@@ -91,15 +100,23 @@ class Schemas : public Values {
         bool is_working = false;
     };
 
+    int draft(const std::string& base) const;
+    void note_dialect(const std::string& base, const Json& json);
+    std::string note_id(const Json& json, std::string base, const std::string& pointer);
+    std::uint32_t scope_in(std::uint32_t scope, const std::string& base);
+    bool only_annotates(const std::string& base) const;
     void find_anchors(const Json& json, const std::string& base, const std::string& pointer,
                       std::size_t depth);
-    std::uint32_t schema_at(const Json& json, const std::string& pointer, const std::string& base);
+    std::uint32_t schema_at(const Json& json, const std::string& pointer, const std::string& base,
+                            std::uint32_t scope);
     std::uint32_t child(std::uint32_t parent, const Json& json, const std::string& path);
     std::uint32_t literal(std::uint32_t parent, const Json& json);
+    std::uint32_t any_of(std::vector<Atom> atoms);
     std::uint32_t literal_true();
     std::uint32_t literal_false();
-    std::uint32_t resolve(std::uint32_t from, const std::string& reference, const char* keyword);
-    std::uint32_t target(const std::string& uri, std::uint32_t from, const char* keyword);
+    std::uint32_t resolve(std::uint32_t from, const Json& reference, const char* keyword);
+    std::uint32_t target(const std::string& uri, std::uint32_t from, const std::string& given,
+                         const char* keyword);
     bool is_old(std::uint32_t schema) const; // draft 7 and before: $ref hides what is beside it
     Value value_of(std::vector<Atom> atoms);
     bool is_alive(Value value, bool& is_open);
@@ -132,12 +149,16 @@ class Schemas : public Values {
     Characters keys_;       // of keys: escaped only where they must be
     SchemaOptions options_;
     std::vector<Schema> schemas_;
-    std::map<const Json*, std::uint32_t> schema_numbers_;
+    std::map<std::pair<const Json*, std::uint32_t>, std::uint32_t> schema_numbers_; // with scope
     std::map<const Json*, std::uint32_t> literal_numbers_;
-    std::map<std::string, std::pair<const Json*, std::string>> resources_; // URI: place, pointer
-    std::map<std::string, std::pair<const Json*, std::string>> anchors_;   // URI#name
+    std::map<std::vector<Atom>, std::uint32_t> unions_;
+    std::map<std::string, Location> resources_;                      // by URI
+    std::map<std::string, Location> anchors_;                        // by URI#name
+    std::map<std::string, std::map<std::string, Location>> dynamic_; // anchors, by URI and name
+    bool has_dynamic_references_ = false;
+    std::vector<std::map<std::string, Location>> scopes_{{}};
     std::map<const Json*, std::string> bases_;
-    std::map<std::string, int> dynamic_anchors_;
+    std::map<std::string, std::string> dialects_; // $schema, by URI of the resource
     std::map<std::string, Expr> patterns_, key_patterns_;
     std::map<std::string, Expr> formats_, key_formats_;
     std::map<std::string, int> drafts_; // by URI of the resource: 4, 6, 7, 2019, 2020

@@ -49,7 +49,8 @@ bool Schemas::fits(const Clause& clause, const Json& json) {
     }
     case Type::string: {
         if ((clause.types & types::string) == 0) return false;
-        if (std::ranges::find(clause.not_strings, json.text) != clause.not_strings.end()) return false;
+        if (std::ranges::find(clause.not_strings, json.text) != clause.not_strings.end())
+            return false;
         std::uint32_t length = 0;
         for (std::string_view rest = json.text; !rest.empty(); ++length)
             rest.remove_prefix(first_character(rest).second);
@@ -71,13 +72,14 @@ Expr Schemas::scalars(const Clause& clause) {
         std::vector<std::string> words;
         for (const Json* json : *clause.values) {
             if (!fits(clause, *json)) continue;
-            if (json->is(Json::Type::string)) words.push_back(json->text);
+            if (json->is(Json::Type::string))
+                words.push_back(json->text);
             else if (json->is(Json::Type::number))
                 parts.push_back(number_literal(pool_, json->text, options_.writing));
             else
                 parts.push_back(pool_.text(json->is(Json::Type::null) ? "null"
-                                           : json->truth             ? "true"
-                                                                     : "false"));
+                                           : json->truth              ? "true"
+                                                                      : "false"));
         }
         parts.push_back(pool_.concat({quote, characters_.words(words), quote}));
         return pool_.either(parts);
@@ -103,28 +105,32 @@ void Schemas::add_array(ValueForms& forms, const Clause& clause) {
     shape.min = clause.min_items, shape.max = clause.max_items;
     std::size_t front = 0;
     for (const auto& member : clause.items) front = std::max(front, member.first.size());
-    for (const auto& [index, atom] : clause.items_at) front = std::max<std::size_t>(front, index + 1);
+    for (const auto& [index, atom] : clause.items_at)
+        front = std::max<std::size_t>(front, index + 1);
     const auto kind_at = [&](std::size_t index) {
         std::vector<Atom> atoms;
         for (const auto& member : clause.items) {
-            if (index < member.first.size()) atoms.push_back(member.first[index]);
-            else if (member.rest) atoms.push_back(*member.rest);
+            if (index < member.first.size())
+                atoms.push_back(member.first[index]);
+            else if (member.rest)
+                atoms.push_back(*member.rest);
         }
         for (const auto& [at, atom] : clause.items_at)
             if (at == index) atoms.push_back(atom);
         for (const auto& [atom, scope] : clause.other_items) {
-            const bool is_covered = std::ranges::any_of(clause.items, [&](const ArrayMember& member) {
-                return clause.is_inside(member.scope, scope) &&
-                       (index < member.first.size() || member.rest);
-            });
-            if (!is_covered) atoms.push_back(atom);
+            const bool is_covered =
+                std::ranges::any_of(clause.items, [&](const ArrayMember& member) {
+                    return clause.is_inside(member.scope, scope) &&
+                           (index < member.first.size() || member.rest);
+                });
+            if (is_covered) continue;
+            std::vector<Atom> ways{atom}; // what `contains` counts is evaluated too
+            for (const auto& each : clause.contains)
+                if (clause.is_inside(each.scope, scope)) ways.push_back(each.atom);
+            atoms.push_back(ways.size() == 1 ? atom : positive_of(any_of(std::move(ways))));
         }
         return value_of(std::move(atoms));
     };
-    for (const auto& each : clause.contains)
-        for (const auto& [atom, scope] : clause.other_items)
-            if (clause.is_inside(each.scope, scope))
-                refuse(atom / 2, "unevaluatedItems", "beside contains");
     for (std::size_t i = 0; i < front && i < shape.max; ++i) shape.first.push_back(kind_at(i));
     shape.rest = kind_at(front);
     for (const auto& each : clause.contains) {
