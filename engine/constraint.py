@@ -5,7 +5,7 @@ Knows tokens and masks. Does not know grammars, how masks are computed, logits o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.vocab import Vocab
 
 Mask = NDArray[np.uint32]
+Encode = Callable[[str], list[int]]  # text inside a message to tokens, without a space in front
 
 
 class Constraint(Protocol):
@@ -44,8 +45,11 @@ class Constraint(Protocol):
     def is_done(self) -> bool:
         """Whether nothing but an end token may follow, or one was taken."""
 
-    def forced(self) -> bytes:
-        """The bytes that must come next, as far as the grammar leaves no choice."""
+    def forced(self, encode: Encode) -> list[int]:
+        """The tokens that must come next, as `encode` writes the bytes that leave no choice.
+
+        What a longer token could still swallow together with the bytes behind is left out.
+        """
 
     def captures(self) -> list[tuple[str, bytes]]:
         """Name and bytes of each captured span that is complete, in order of appearance."""

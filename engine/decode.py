@@ -6,6 +6,7 @@ Knows the order of the stages. What each does is in `sequence`, `toolcall` and `
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +25,8 @@ class Message(Protocol):
     """What the loop asks of a message in the making; `engine.toolcall.Turn` is one."""
 
     def choose(self, logits: NDArray[np.float32], sampler: Sampler) -> tuple[int, int | None]: ...
+
+    def forced(self) -> list[int]: ...
 
     def feed(self, token: int) -> list[Event]: ...
 
@@ -67,15 +70,22 @@ def generate(
     The last token is in the sequence but not computed: the next `append` takes it along.
     """
     count = 0
+    waiting: deque[int] = deque()  # tokens that the grammar leaves no choice about
     while not message.is_over:
         reason = limits.reached(count, sequence)
         if reason is not None:
             yield from message.cut()
             return reason
-        logits = sequence.logits()
-        if sampler.window:
-            sampler.history = sequence.recent(sampler.window)
-        token, allowed = message.choose(logits, sampler)
+        if not waiting:
+            waiting.extend(message.forced())
+        allowed: int | None = 1
+        if waiting:
+            token = waiting.popleft()
+        else:
+            logits = sequence.logits()  # computes the forced ones too, in one batch
+            if sampler.window:
+                sampler.history = sequence.recent(sampler.window)
+            token, allowed = message.choose(logits, sampler)
         origin: Origin = "forced" if allowed == 1 else "sampled"
         events = message.feed(token)
         sequence.push(token, origin)

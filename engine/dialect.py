@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from engine.constraint import Constraint, Terminals
+from engine.constraint import Constraint, Encode, Terminals
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import Grammar, lark_json
 from engine.messages import JSON, ToolSpec
@@ -53,6 +53,7 @@ class Dialect:
     profile: Profile
     style: Style
     vocab: Vocab
+    encode: Encode | None = None
     _terminals: list[Terminals] = field(default_factory=list, compare=False, repr=False)
 
     def terminals(self) -> Terminals:

@@ -97,7 +97,7 @@ class Model:
         )
 
     def dialect(self, style: str | None = None) -> Dialect:
-        return Dialect(self.profile, self.profile.style(style), self.vocab)
+        return Dialect(self.profile, self.profile.style(style), self.vocab, self.encode_inside)
 
     def sequence(self) -> TokenSequence:
         """An empty sequence in a free slot. Raises UsageError when all slots are taken."""

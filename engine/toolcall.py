@@ -77,7 +77,8 @@ class Turn:
     `opening` matters for styles with an `answer` word: `choose` has the model begin with a call or
     with that word, `answer` with the word. `constraint` is what masks the next token, None while
     text is free. `call_length` counts the open call's tokens from its opener on: what a call that
-    is cut off is rewound by.
+    is cut off is rewound by. `forces`: tokens about which the grammar leaves no choice are not
+    asked of the model.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Turn:
         constrain: bool = True,
         response: Grammar | None = None,
         opening: Opening = "free",
+        forces: bool = True,
         new_id: Callable[[], str] = lambda: "call",
     ) -> None:
         self.result = TurnResult()
@@ -102,6 +104,7 @@ class Turn:
         self._choice = choice or ToolChoice("none", ())
         self._tools = [tool for tool in tools if tool.name in self._choice.names]
         self._constrain = constrain
+        self._forces = forces
         self._new_id = new_id
         self._follower: Constraint | None = None  # the matcher of the open call
         self._captures: list[tuple[str, bytes]] = []  # of the calls before it in this message
@@ -172,6 +175,15 @@ class Turn:
             return token, allowed
         self._pending = (start, matcher)
         return token, None
+
+    def forced(self) -> list[int]:
+        """The tokens that the grammar leaves no choice about; they need no logits."""
+        encode = self._dialect.encode if self._dialect is not None else None
+        if self.constraint is None or encode is None or self._is_opening or not self._forces:
+            return []
+        if self._choice.mode == "required" and not self.is_in_call:
+            return []  # the first token tells how the call begins
+        return self.constraint.forced(encode)
 
     def _choose_other(self, logits: NDArray[np.float32], sampler: Sampler, token: int) -> int:
         """Sample again without the tokens that open a call: exact, since all others stay."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import _native
-from engine.constraint import Mask, Terminals
+from engine.constraint import Encode, Mask, Terminals
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import gbnf, lark
 from engine.grammar.lower import lower
@@ -167,6 +167,7 @@ class NativeConstraint:
     def __init__(self, grammar: Grammar, vocab: Vocab, terminals: Terminals) -> None:
         self._grammar = grammar
         self._vocab = vocab
+        self._ready = vocabulary(vocab, terminals)
         self._matcher = _native.Matcher(compiled(grammar, vocab, terminals))
         self._mask: NDArray[np.uint32] = np.zeros((vocab.n_vocab + 31) // 32, dtype=np.uint32)
 
@@ -216,9 +217,17 @@ class NativeConstraint:
     def is_done(self) -> bool:
         return self._matcher.is_done
 
-    def forced(self) -> bytes:
-        """The bytes that must come next, as far as the grammar leaves no choice."""
-        return self._matcher.forced(MAX_FORCED)
+    def forced(self, encode: Encode) -> list[int]:
+        text = self._matcher.forced(MAX_FORCED).decode("utf-8", "ignore")
+        if not text:
+            return []
+        tokens, end = encode(text), b""
+        while tokens:
+            end = self._vocab.data(tokens[-1]) + end
+            if not self._ready.is_extended(end):
+                break
+            tokens.pop()
+        return tokens
 
     def explain(self, token: int) -> tuple[int, bytes]:
         """How many of a token's bytes may come, and the bytes that may stand behind those."""
