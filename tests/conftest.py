@@ -37,3 +37,20 @@ def smollm2(smollm2_path: Path) -> Iterator[object]:
     # One thread: where others use the cores, two would wait for each other at every barrier.
     with engine.load(smollm2_path, n_ctx=2048, threads=1) as model:
         yield model
+
+
+@pytest.fixture(scope="session")
+def tiny_path() -> Path:
+    """The embedded model's file."""
+    from engine.store import find
+
+    return find(None)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[object]:
+    """The embedded model, shared by the live tests: they close their chats."""
+    import engine
+
+    with engine.load(threads=1) as model:
+        yield model

@@ -123,7 +123,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     checkout = tmp_path_factory.mktemp("checkout") / "engine"
     skipped = shutil.ignore_patterns("build", ".venv", ".git", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, checkout, ignore=skipped, symlinks=True)
-    for name in ("models/huge.gguf", "models/tiny-test.gguf", "weights.gguf"):
+    for name in ("models/huge.gguf", "models/tiny/other.gguf", "weights.gguf", "models/a.pt"):
         (checkout / name).write_bytes(b"GGUF")
     out = tmp_path_factory.mktemp("sdist")
     before = Path.cwd()
@@ -149,8 +149,7 @@ def test_the_sdist_holds_all_that_a_wheel_is_built_from(sdist: set[str]) -> None
     assert sources | headers | others <= sdist
 
 
-def test_the_sdist_holds_no_weights_but_the_tiny_ones_and_no_tests(sdist: set[str]) -> None:
-    weights = {name for name in sdist if name.endswith(".gguf")}
-    assert {Path(name).name.startswith("tiny") for name in weights} == {True}
-    assert "models/tiny-test.gguf" in weights
+def test_the_sdist_holds_the_embedded_model_no_other_weights_and_no_tests(sdist: set[str]) -> None:
+    weights = {name for name in sdist if name.endswith((".gguf", ".pt"))}
+    assert weights == {"models/tiny/tiny-tools.gguf"}
     assert not {name for name in sdist if name.startswith(("tests/", "build/", ".ci"))}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import EngineError, ModelError, ModelNotFound, UsageError
+from engine.errors import ModelError, ModelNotFound, UsageError
 from engine.store import find, list_models, survey
 from engine.store.places import quantisation_in_name
 
@@ -350,11 +350,8 @@ def test_an_unreadable_folder_is_a_note(home, monkeypatch):
     assert found.models == [] and "Permission denied" in found.notes[0]
 
 
-def test_no_name_is_the_embedded_model_or_a_way_to_get_one():
-    try:
-        assert find(None).suffix == ".gguf"
-    except EngineError as error:
-        assert "tiny-tools.gguf" in error.message
+def test_no_name_is_the_embedded_model():
+    assert find(None).name == "tiny-tools.gguf"
 
 
 @pytest.mark.live

@@ -36,7 +36,7 @@ DEMO = (
 DEMO_PROMPTS = (
     "What's the weather in Paris?",
     "23 * 19 계산해 줘",
-    "List the files in this folder",
+    "What time is it in Seoul?",
 )
 
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.tiny.attention import attention
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -25,7 +27,7 @@ class Shape:
     kv_heads: int = 4
     hidden: int = 512
     context: int = 4096
-    rope_base: float = 10000.0
+    rope_base: float = 500_000.0
     epsilon: float = 1e-5
 
     @property
@@ -61,7 +63,7 @@ class Block(nn.Module):
         q, k = _turn(q, cos, sin), _turn(k, cos, sin)
         share = shape.heads // shape.kv_heads
         k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
-        seen = F.scaled_dot_product_attention(q, k, v.to(q.dtype), is_causal=True)
+        seen = attention(q, k, v.to(q.dtype))
         x = x + F.linear(seen.transpose(1, 2).reshape(batch, tokens, width), self.o)
         h = F.rms_norm(x, (width,), self.ffn_norm, shape.epsilon)
         return x + F.linear(F.silu(F.linear(h, self.gate)) * F.linear(h, self.up), self.down)
@@ -81,9 +83,10 @@ class Network(nn.Module):
                 fan = parameter.shape[1]
                 scale = 0.02 if name == "embedding" else fan**-0.5
                 if name.endswith((".o", ".down")):
-                    scale /= (2 * shape.layers) ** 0.5
+                    scale = 0.0  # at first each layer hands on what it got
                 nn.init.normal_(parameter, std=scale)
         inverse = shape.rope_base ** (-torch.arange(0, shape.head, 2).float() / shape.head)
+        _begin_with_copying(self, inverse)
         angles = torch.outer(torch.arange(shape.context).float(), inverse)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
@@ -99,6 +102,45 @@ class Network(nn.Module):
     def logits(self, rows: Tensor) -> Tensor:
         """(n, width) to (n, vocabulary); the embedding serves again, tied."""
         return F.linear(rows, self.embedding)
+
+
+@torch.no_grad()
+def _begin_with_copying(network: Network, inverse: Tensor, pairs: int = 2) -> None:
+    """Set up heads that copy what followed the last time, which training would take long to find.
+
+    An induction circuit (Olsson et al. 2022): a head of the first layer carries each token's
+    predecessor along, a head of the second looks where the predecessor was the present token, and
+    copies the token from there. What is set here is only where training begins.
+    """
+    shape = network.shape
+    width, head, half = shape.width, shape.head, shape.head // 2
+    first, second = network.blocks[0], network.blocks[1]
+    network.embedding.normal_()
+    network.embedding *= 0.05 * width**0.5 / network.embedding.norm(dim=1, keepdim=True)
+    network.embedding[:, 0] = 0.3  # one entry that all tokens share, for heads that look at places
+    level = 0.3 / (0.3**2 / width + 0.05**2) ** 0.5  # of that entry behind the norm
+    slow = inverse < 1 / 2000  # pairs that a few hundred positions hardly turn
+    for index in range(pairs):
+        rows = slice(index * head, (index + 1) * head)
+        fast = (inverse > 0.02).float()  # the others hardly tell a place from the next
+        first.q[rows], first.k[rows] = 0.0, 0.0
+        first.q[rows, 0] = 8.0 / level * torch.cat((fast * inverse.cos(), -fast * inverse.sin()))
+        first.k[rows, 0] = 8.0 / level * torch.cat((fast, torch.zeros(half)))
+        seen, kept = _orthogonal(head, width), _orthogonal(head, width)
+        seen[:, 0] = 0.0
+        first.v[rows] = seen
+        first.o[:, rows] = kept.T * 0.05
+        turned = torch.cat((slow, slow)).float()[:, None]
+        second.q[rows] = 1.5 * seen * turned
+        second.k[rows] = 1.5 * kept * turned
+        copied = _orthogonal(head, width)
+        copied[:, 0] = 0.0
+        second.v[rows] = copied
+        second.o[:, rows] = copied.T * 0.1
+
+
+def _orthogonal(rows: int, columns: int) -> Tensor:
+    return nn.init.orthogonal_(torch.empty(rows, columns))
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

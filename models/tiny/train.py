@@ -1,7 +1,7 @@
 """Train the tiny model: `python -m models.tiny.train [--smoke] [--out DIR]`.
 
 Needs the extra `train` (PyTorch). Draws the data, learns the vocabulary, trains, and writes
-tiny-tools.gguf with a training log beside it. On two CPU cores: about an hour, or a minute with
+tiny-tools.gguf with a training log beside it. On two CPU cores: an hour and more, or a minute with
 `--smoke`, which shows that everything runs and makes a model of no use. The same seed on the same
 machine and PyTorch gives the same file.
 """
@@ -32,10 +32,10 @@ from models.tiny.optimiser import Muon
 class Plan:
     """How much of everything."""
 
-    conversations: int = 24_000
+    conversations: int = 28_000
     tokens: int = 5120  # vocabulary
-    steps: int = 2200
-    batch: int = 6144  # tokens of a step, padding included
+    steps: int = 4800
+    batch: int = 4096  # tokens of a step, padding included
     longest: int = 1408
     width: int = 256
     layers: int = 5

@@ -1,4 +1,4 @@
-"""The library on SmolLM2: real logits, a real cache, real cancels."""
+"""The library on real weights: the embedded model by default, SmolLM2 where the family matters."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ def finish_of(events) -> Finish:
     return next(event for event in events if isinstance(event, Finish))
 
 
-def test_the_loop_chooses_what_a_bare_decode_and_argmax_loop_chooses(smollm2):
-    with smollm2.chat(sampling=GREEDY) as chat:
+@pytest.mark.parametrize("weights", ["tiny", "smollm2"])
+def test_the_loop_chooses_what_a_bare_decode_and_argmax_loop_chooses(weights, request):
+    model = request.getfixturevalue(weights)
+    with model.chat(sampling=GREEDY) as chat:
         events = list(chat.stream("Count to ten.", max_tokens=24))
         ours = [event.id for event in events if isinstance(event, Token)]
         prompt = chat.sequence.ids[: -len(ours)]
-    backend = smollm2.backend
+    backend = model.backend
     backend.decode(list(prompt), 0)
     bare = []
     for position in range(len(prompt), len(prompt) + len(ours)):
@@ -89,14 +91,14 @@ def test_a_required_call_is_valid_run_and_answered(smollm2):
         assert [m.role for m in chat.messages] == ["user", "assistant", "tool", "assistant"]
 
 
-def test_structured_output_is_valid_json_for_its_schema(smollm2):
+def test_structured_output_is_valid_json_for_its_schema(tiny):
     schema = {
         "type": "object",
         "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer"}},
         "required": ["name", "age"],
         "additionalProperties": False,
     }
-    with smollm2.chat(sampling=GREEDY) as chat:
+    with tiny.chat(sampling=GREEDY) as chat:
         answer = chat.ask("Invent a person.", response_format=schema, max_tokens=80)
         assert answer.finish.reason == "end_turn"
         assert set(json.loads(answer.text)) == {"name", "age"} and answer.parsed["age"] == int(
@@ -104,21 +106,21 @@ def test_structured_output_is_valid_json_for_its_schema(smollm2):
         )
 
 
-def test_after_a_cancelled_answer_the_next_equals_a_fresh_chat_s_with_the_same_history(smollm2):
-    with smollm2.chat(sampling=GREEDY) as chat:
+def test_after_a_cancelled_answer_the_next_equals_a_fresh_chat_s_with_the_same_history(tiny):
+    with tiny.chat(sampling=GREEDY) as chat:
         seen = []
         for event in chat.stream("Tell me about the sea.", cancelled=lambda: len(seen) > 12):
             seen.append(event)
         assert seen[-1].reason == "cancelled"
         after = text_of(chat.stream("And the moon?", max_tokens=16))
         ids = chat.sequence.ids
-    with smollm2.chat(sampling=GREEDY) as fresh:
-        count = len(smollm2.encode(after))
+    with tiny.chat(sampling=GREEDY) as fresh:
+        count = len(tiny.encode(after))
         fresh.sequence.append(list(ids[:-count]), "template")
         assert _native.argmax(fresh.sequence.logits())[0] == ids[-count]
 
 
-def test_cancel_in_a_prompt_is_seen_inside_a_chunk_and_the_chat_stays_usable(smollm2):
+def test_cancel_in_a_prompt_is_seen_inside_a_chunk_and_the_chat_stays_usable(tiny):
     asked = 0
 
     def cancelled() -> bool:
@@ -126,20 +128,20 @@ def test_cancel_in_a_prompt_is_seen_inside_a_chunk_and_the_chat_stays_usable(smo
         asked += 1
         return asked > 40  # ggml asks before each graph node: this is within the first chunk
 
-    with smollm2.chat(sampling=GREEDY) as chat:
+    with tiny.chat(sampling=GREEDY) as chat:
         events = list(chat.stream("word " * 900, cancelled=cancelled))
         assert events[-1].reason == "cancelled" and chat.messages == []
         assert asked < 2000
         assert text_of(chat.stream("Hi", max_tokens=5))
 
 
-def test_a_prompt_larger_than_the_context_is_refused_with_numbers(smollm2):
-    with smollm2.chat() as chat, pytest.raises(ContextFull, match="do not fit in 2048"):
-        list(chat.stream("word " * 3000))
+def test_a_prompt_larger_than_the_context_is_refused_with_numbers(tiny):
+    with tiny.chat() as chat, pytest.raises(ContextFull, match="do not fit in 4096"):
+        list(chat.stream("word " * 5000))
 
 
-def test_saved_cache_state_gives_the_same_next_token(smollm2):
-    with smollm2.chat(sampling=GREEDY) as chat:
+def test_saved_cache_state_gives_the_same_next_token(tiny):
+    with tiny.chat(sampling=GREEDY) as chat:
         list(chat.stream("One two three", max_tokens=8))
         sequence = chat.sequence
         expected = _native.argmax(sequence.logits())[0]
@@ -149,29 +151,29 @@ def test_saved_cache_state_gives_the_same_next_token(smollm2):
         assert _native.argmax(sequence.logits())[0] == expected
 
 
-def test_forks_share_the_past_and_go_their_own_ways(smollm2):
-    sequence = smollm2.sequence()
-    sequence.append(smollm2.encode("The capital of France is"), "content")
+def test_forks_share_the_past_and_go_their_own_ways(tiny):
+    sequence = tiny.sequence()
+    sequence.append(tiny.encode("The capital of France is"), "content")
     twin = sequence.fork(3)
-    twin.append(smollm2.encode(" not"), "content")
+    twin.append(tiny.encode(" not"), "content")
     one = _native.argmax(twin.logits())[0]
-    sequence.append(smollm2.encode(" not"), "content")
+    sequence.append(tiny.encode(" not"), "content")
     assert _native.argmax(sequence.logits())[0] == one
     twin.clear()
-    smollm2.release(sequence)
+    tiny.release(sequence)
 
 
-def test_bad_batches_are_refused_before_llama_cpp_sees_them(smollm2):
-    backend = smollm2.backend
+def test_bad_batches_are_refused_before_llama_cpp_sees_them(tiny):
+    backend = tiny.backend
     with pytest.raises(UsageError, match="outside 0 to"):
         backend.decode([10**6], 0)
     with pytest.raises(UsageError, match="a batch holds"):
         backend.decode([1] * (backend.n_batch + 1), 0)
 
 
-def test_a_load_can_be_cancelled_and_closing_twice_is_fine(smollm2_path):
+def test_a_load_can_be_cancelled_and_closing_twice_is_fine(tiny_path):
     with pytest.raises(Cancelled, match="was stopped"):
-        LlamaBackend(smollm2_path, LoadOptions(n_ctx=256), on_progress=lambda share: False)
-    backend = LlamaBackend(smollm2_path, LoadOptions(n_ctx=256))
+        LlamaBackend(tiny_path, LoadOptions(n_ctx=256), on_progress=lambda share: False)
+    backend = LlamaBackend(tiny_path, LoadOptions(n_ctx=256))
     backend.close()
     backend.close()
