@@ -110,6 +110,12 @@ class ScriptedBackend:
             raise Cancelled("stopped", position=position)
         cells += tokens
         self.computed += enumerate(tokens, position)
+        # Tokens that the grammar forced come without being asked for: the script passes them over.
+        chosen = self._place > 0 and tokens[0] == self._script[self._place - 1]
+        for token in tokens[chosen:]:
+            if self._place >= len(self._script) or self._script[self._place] != token:
+                break
+            self._place += 1
 
     def logits(self) -> NDArray[np.float32]:
         """One-hot for the script's next token; a script that ran out is a fault of the test."""

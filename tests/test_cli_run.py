@@ -119,7 +119,7 @@ def test_a_grammar_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "yes.lark"
     path.write_text('start: "yes" | "no"')
     done = engine("run", "x", "one", "--grammar", str(path))
-    assert "Grammar(kind='lark', source='start: \"yes\" | \"no\"', name='yes.lark')" in done.stdout
+    assert "Grammar(kind='lark', source='start: \"yes\" | \"no\"', name='yes.lark'" in done.stdout
 
 
 @pytest.mark.parametrize("flags, has_tokens", [([], False), (["--tokens"], True)])

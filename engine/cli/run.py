@@ -106,7 +106,7 @@ def _read_prompt(prompt: str | None, console: Console) -> str:
 
 
 def _response_format(json_schema: str | None, grammar: str | None) -> Any:
-    """A schema, a Grammar of Lark text, or None."""
+    """A schema, a Grammar of Lark text or GBNF, or None."""
     if json_schema is not None and grammar is not None:
         raise UsageError("--json-schema and --grammar exclude each other")
     if json_schema is not None:
@@ -115,7 +115,8 @@ def _response_format(json_schema: str | None, grammar: str | None) -> Any:
         return None
     from engine.grammar import Grammar
 
-    return Grammar.from_lark(_read(grammar, "--grammar"), Path(grammar).name)
+    make = Grammar.from_gbnf if Path(grammar).suffix == ".gbnf" else Grammar.from_lark
+    return make(_read(grammar, "--grammar"), Path(grammar).name)
 
 
 def _read_schema(source: str) -> Any:

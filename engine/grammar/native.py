@@ -218,10 +218,12 @@ class NativeConstraint:
         return self._matcher.is_done
 
     def forced(self, encode: Encode) -> list[int]:
-        text = self._matcher.forced(MAX_FORCED).decode("utf-8", "ignore")
-        if not text:
-            return []
-        tokens, end = encode(text), b""
+        forced = self._matcher.forced(MAX_FORCED)
+        try:
+            text = forced.decode()
+        except UnicodeDecodeError as error:  # within a character, or up to one that is open
+            text = forced[: error.start].decode()
+        tokens, end = encode(text) if text else [], b""
         while tokens:
             end = self._vocab.data(tokens[-1]) + end
             if not self._ready.is_extended(end):

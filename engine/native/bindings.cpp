@@ -434,6 +434,13 @@ void bind_grammar(nb::module_& m) {
             },
             "data"_a, "offsets"_a.noconvert(), "ends"_a)
         .def_prop_ro("n_vocab", &Vocabulary::n_vocab)
+        .def(
+            "is_extended",
+            [](const Vocabulary& self, const nb::bytes& data) {
+                const std::size_t node = self.trie().find(view(data));
+                return node != TokenTrie::none && self.trie().end(node) > node + 1;
+            },
+            "data"_a, "Whether some token begins with `data` and is longer.")
         .def_prop_ro("build_us", &Vocabulary::build_us)
         .def_prop_ro("memory_bytes", &Vocabulary::memory_bytes);
     nb::class_<Compiled> grammar(
