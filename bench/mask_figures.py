@@ -72,6 +72,7 @@ def figures(jobs: Mapping[str, Job], rows: Rows) -> dict[str, Any]:
         "compile": spread(row.compile_ns for row in compiled),
         "compile_first": spread(row.first_ns for row in compiled),
         "memory": max((row.memory for row in rows.values()), default=0),
+        "resident": max((row.resident for row in rows.values()), default=0),
     }
 
 
@@ -151,6 +152,7 @@ LINES: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
     ("vocabulary, ms", lambda entry: number(entry["setup"]["ns"], 1e6)),
     ("vocabulary, MiB", lambda entry: number(entry["setup"]["memory"], 1 << 20)),
     ("a grammar, MiB, max", lambda entry: number(entry["memory"], 1 << 20)),
+    ("the process, MiB, max", lambda entry: number(entry["resident"], 1 << 20)),
 ]
 
 

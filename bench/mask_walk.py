@@ -71,6 +71,7 @@ class Row:
     cold: list[Walk] = field(default_factory=list)
     warm: list[Walk] = field(default_factory=list)
     memory: int = 0  # bytes by which the process grew at its largest
+    resident: int = 0  # bytes of the whole process then, with all earlier grammars that it keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,8 @@ def measure(backend: Backend, job: Job, ends: Sequence[int], limit_s: float) -> 
         return row
     finally:
         gc.enable()
-        row.memory = max(0, resident_bytes(peak=True) - before)
+        row.resident = resident_bytes(peak=True)
+        row.memory = max(0, row.resident - before)
     if len(row.cold) < len(job.texts) or (row.cold[-1:] and row.cold[-1].verdict == "late"):
         row.state, row.reason = "timed out", f"{limit_s:g} s"
     return row
