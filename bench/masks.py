@@ -166,8 +166,8 @@ def shown(result: Mapping[str, Any], rows: Any, show: int) -> str:
     """The table of one vocabulary, with what went wrong and what was slow."""
     lines = [
         f"{result['vocab']}: {result['n_vocab']:,} tokens, {result['seconds']:.0f} s, load average "
-        f"{result['load'][0]} before and {result['load'][1]} after on {os.cpu_count()} cores; reading "
-        f"the clock is {timer_us():.2g} us of every time",
+        f"{result['load'][0]} before and {result['load'][1]} after on {os.cpu_count()} cores",
+        f"reading the clock is {timer_us():.2g} us of every time",
         table(result["backends"]),
         ratios(result["pairs"]),
     ]
