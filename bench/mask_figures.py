@@ -72,6 +72,7 @@ def figures(jobs: Mapping[str, Job], rows: Rows) -> dict[str, Any]:
         "compile": spread(row.compile_ns for row in compiled),
         "compile_first": spread(row.first_ns for row in compiled),
         "memory": max((row.memory for row in rows.values()), default=0),
+        "resident": max((row.resident for row in rows.values()), default=0),
     }
 
 
@@ -124,10 +125,10 @@ def _listed(name: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _time(part: str, name: str, unit: float = 1.0) -> Callable[[Mapping[str, Any]], str]:
-    return lambda entry: _number(entry[part].get(name), unit)
+    return lambda entry: number(entry[part].get(name), unit)
 
 
-def _number(value: float | None, unit: float = 1.0) -> str:
+def number(value: float | None, unit: float = 1.0) -> str:
     if value is None:
         return "-"
     value /= unit
@@ -148,9 +149,10 @@ LINES: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         (f"compile + first, ms, {name}", _time("compile_first", name, 1e3))
         for name in ("p50", "p90", "p99", "max")
     ),
-    ("vocabulary, ms", lambda entry: _number(entry["setup"]["ns"], 1e6)),
-    ("vocabulary, MiB", lambda entry: _number(entry["setup"]["memory"], 1 << 20)),
-    ("a grammar, MiB, max", lambda entry: _number(entry["memory"], 1 << 20)),
+    ("vocabulary, ms", lambda entry: number(entry["setup"]["ns"], 1e6)),
+    ("vocabulary, MiB", lambda entry: number(entry["setup"]["memory"], 1 << 20)),
+    ("a grammar, MiB, max", lambda entry: number(entry["memory"], 1 << 20)),
+    ("the process, MiB, max", lambda entry: number(entry["resident"], 1 << 20)),
 ]
 
 
@@ -169,8 +171,8 @@ def ratios(pairs: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(f"engine and {name}: {pair['schemas']} schemas that both compiled")
         for title, part in pair.items():
             if isinstance(part, Mapping):
-                ours, theirs = _number(part["ours"]), _number(part["theirs"])
+                ours, theirs = number(part["ours"]), number(part["theirs"])
                 lines.append(
-                    f"  {title:20}{ours:>12} us of {theirs:>12} us: {_number(part['ratio'])}"
+                    f"  {title:20}{ours:>12} us of {theirs:>12} us: {number(part['ratio'])}"
                 )
     return "\n".join(lines)
