@@ -86,9 +86,9 @@ def test_a_template_reaches_nothing_outside(source: str, audit: Audit) -> None:
 
 @pytest.mark.parametrize("source", BOMBS)
 def test_a_bomb_is_refused_in_time(source: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # not the clock: other work on the machine is not the bomb's
     outcome = refusal(source, Limits(seconds=0.2))
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     assert isinstance(outcome, TemplateError), f"rendered {len(outcome)} characters"
     assert seconds < 1.2
 
