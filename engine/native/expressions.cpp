@@ -57,24 +57,6 @@ Expressions::Run Expressions::run(Expr e) const {
     return out;
 }
 
-Expressions::Bounded Expressions::bounded(Expr e, std::span<const Expr> units) {
-    Expr head = e, tail = empty;
-    if (nodes_[e].op == Op::concat) head = nodes_[e].a, tail = nodes_[e].b;
-    if (nodes_[head].op != Op::both) return {};
-    Bounded out;
-    std::vector<Expr> others;
-    for (const Expr part : list(nodes_[head])) {
-        const Node& node = nodes_[part];
-        const bool is_bound = node.op == Op::repeat && out.unit == none &&
-                              std::ranges::find(units, node.a) != units.end();
-        if (is_bound) out.unit = node.a, out.min = node.b, out.max = node.c;
-        else others.push_back(part);
-    }
-    if (out.unit == none) return {};
-    out.without = concat(both(others), tail);
-    return out;
-}
-
 Expressions::Power Expressions::power(Expr e) const {
     const Node& node = nodes_[e];
     if (node.op == Op::repeat) return {empty, node.a, node.b, node.c};
@@ -350,6 +332,27 @@ Expr Expressions::fill(Expr e, std::uint32_t row, std::uint8_t byte) {
     return target;
 }
 
+/// Whether no text matches, where the parts tell.
+std::optional<bool> Expressions::is_dead_by_parts(Expr e) {
+    const Node node = nodes_[e];
+    switch (node.op) {
+    case Op::concat:
+        return is_dead(node.a) || is_dead(node.b);
+    case Op::repeat:
+        return is_dead(node.a); // at least once, or it were nullable
+    case Op::either:
+        for (std::uint32_t i = 0; i < node.b; ++i)
+            if (!is_dead(lists_[node.a + i])) return false;
+        return true;
+    case Op::both:
+        // Where a bound on the length is far enough, what is without it decides.
+        if (const Expr other = loose(e).expr; other != e) return is_dead(other);
+        return {};
+    default:
+        return {};
+    }
+}
+
 bool Expressions::is_dead(Expr e) {
     enum : std::uint8_t { unasked, alive, dead };
     const auto verdict = [&](Expr x) -> std::uint8_t {
@@ -359,6 +362,10 @@ bool Expressions::is_dead(Expr e) {
         return alive_[x];
     };
     if (const auto known = verdict(e); known != unasked) return known == dead;
+    if (const auto told = is_dead_by_parts(e)) {
+        alive_[e] = *told ? dead : alive;
+        return *told;
+    }
     struct Seen {
         Expr e;
         std::size_t from;

@@ -14,11 +14,13 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "byte_set.h"
@@ -144,12 +146,13 @@ class Expressions {
         Expr without = none; // made by `words`
     };
     Run run(Expr e) const;
-    /// An expression as (other and unit{min,max}) tail: text whose length is bounded besides.
-    struct Bounded {
-        Expr unit = none, without = none; // `without` the bound: other tail
-        std::uint32_t min = 0, max = 0;
+    /// An expression whose large counters are gone, and how many bytes it takes at least until that
+    /// makes a difference: as many bytes as that go on here exactly where they go on there.
+    struct Loose {
+        Expr expr;
+        std::uint32_t bytes;
     };
-    Bounded bounded(Expr e, std::span<const Expr> units);
+    Loose loose(Expr e);
     /// The alternatives of a union; any other expression is its own only one.
     std::span<const Expr> alternatives(const Expr& e) const {
         return nodes_[e].op == Op::either ? list(nodes_[e]) : std::span(&e, 1);
@@ -239,6 +242,11 @@ class Expressions {
     Expr derive_multiple(const Node& node, std::uint8_t byte, ByteSet& same);
     Expr add_words(std::uint32_t list, std::uint32_t low, std::uint32_t high, std::uint32_t depth);
     Expr add_multiple(std::uint32_t which, std::uint64_t remainder, std::uint32_t phase);
+    Expr loosen(Expr e, std::uint32_t& bytes, unsigned depth);
+    Expr loosen_both(const Node& node, std::uint32_t& bytes, unsigned depth);
+    std::uint32_t slack(Expr e);
+    std::uint32_t shortest(Expr e, unsigned depth) const;
+    std::optional<bool> is_dead_by_parts(Expr e);
     std::uint32_t new_row(Expr e);
     Expr fill(Expr e, std::uint32_t row, std::uint8_t byte);
 
@@ -250,6 +258,8 @@ class Expressions {
     std::vector<Multiple> multiples_;
     std::vector<std::uint32_t> rows_of_; // per expression: its row, Index::none if it has none yet
     std::vector<std::unique_ptr<Row>> rows_;
+    std::unordered_map<Expr, Loose> loose_;
+    std::unordered_map<Expr, std::uint32_t> slack_;
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
 };
 

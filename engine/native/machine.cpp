@@ -111,6 +111,13 @@ std::uint32_t Machine::keep_named(std::uint32_t cont, std::uint32_t state) {
     return kept.size() == all.size() ? cont : list_of(kept);
 }
 
+/// The same for a set of one frame.
+bool Machine::allows_key(const Thread& thread) {
+    const auto [low, high, is_complete] = pool_.words_left(thread.state);
+    const Frame& frame = frames_[frames(thread.cont)[0]];
+    return any_between(choice(frame.a, frame.b).words, low, high);
+}
+
 /// The frames of `cont`, and the stacks below them, that are inside a capture, or outside it.
 std::uint32_t Machine::keep(std::uint32_t cont, std::uint32_t capture, bool is_inside) {
     if ((lists_[cont].sure_captures >> capture & 1) != 0 && is_inside) return cont;

@@ -61,6 +61,7 @@ class Machine {
     bool has_keys(const Thread& thread) const { return lists_[thread.cont].has_named; }
     bool move(Thread& thread, Expr state) {
         thread.state = state;
+        if (has_keys(thread) && lists_[thread.cont].count == 1) return allows_key(thread);
         if (has_keys(thread)) thread.cont = keep_named(thread.cont, state);
         return lists_[thread.cont].count != 0;
     }
@@ -157,6 +158,7 @@ class Machine {
     }
     std::uint32_t list_of(std::vector<std::uint32_t>& frames);
     std::uint32_t join(std::uint32_t a, std::uint32_t b);
+    bool allows_key(const Thread& thread);
     std::uint32_t keep_named(std::uint32_t cont, std::uint32_t state);
     std::uint32_t keep(std::uint32_t cont, std::uint32_t capture, bool is_inside);
     std::span<const std::uint32_t> frames(std::uint32_t cont) const {

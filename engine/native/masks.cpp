@@ -12,6 +12,14 @@ Masks::Masks(const TokenTrie& trie, const Slices& slices, Machine& machine,
       words_(mask_words(trie.n_vocab())) {}
 
 ConstMask Masks::of(Place place) {
+    const auto threads = machine_.threads(place);
+    if (threads.size() == 1 && (threads[0].state & Machine::token_thread) == 0) {
+        // The same mask for all counts of a counter that no token can use up.
+        const Machine::Thread thread = threads[0];
+        const auto [loose, bytes] = pool_.loose(thread.state);
+        if (loose != thread.state && slices_.longer_than(bytes).empty())
+            return wide({loose, thread.cont});
+    }
     auto& mask = known_[place];
     if (!mask) {
         auto fresh = std::make_unique<std::uint32_t[]>(words_);
@@ -38,50 +46,65 @@ bool Masks::is_free(const Expressions::Run& run) const {
 }
 
 void Masks::add_thread(Machine::Thread thread, Mask mask) {
+    const auto [loose, bytes] = pool_.loose(thread.state);
+    if (loose == thread.state) return add_loose(thread, mask);
+    const ConstMask base = wide({loose, thread.cont});
+    std::vector<std::uint32_t> own(base.begin(), base.end());
+    recheck(thread, bytes, own);
+    for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
+}
+
+/// Takes out the tokens of more than `bytes` bytes that `thread` refuses.
+void Masks::recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mask) {
+    for (const auto id : slices_.longer_than(bytes)) {
+        const auto word = std::size_t(id) / mask_bits;
+        const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
+        if ((mask[word] & bit) != 0 && !takes(thread, slices_.token(id))) mask[word] &= ~bit;
+    }
+}
+
+/// The mask of a thread, kept.
+ConstMask Masks::wide(const Machine::Thread& thread) {
+    auto& known = wide_[std::uint64_t(thread.state) << 32 | thread.cont];
+    if (!known) {
+        auto fresh = std::make_unique<std::uint32_t[]>(words_);
+        add_loose(thread, {fresh.get(), words_});
+        // The table may have grown meanwhile, and `known` moved.
+        return {(wide_[std::uint64_t(thread.state) << 32 | thread.cont] = std::move(fresh)).get(), words_};
+    }
+    return {known.get(), words_};
+}
+
+void Masks::add_loose(const Machine::Thread& thread, Mask mask) {
     const auto parts = pool_.alternatives(thread.state);
     const std::vector<Expr> all(parts.begin(), parts.end());
     const bool some_free = std::ranges::any_of(all, [&](Expr e) { return is_free(pool_.run(e)); });
-    if (!some_free && all.size() > 1) return add_word(thread, mask);
+    if (!some_free) return add_word(thread, mask);
     for (const Expr part : all) {
         const Machine::Thread one{part, thread.cont};
         const auto run = pool_.run(part);
-        const auto bound = pool_.bounded(part, free_units_);
         if (is_free(run)) add_free_text(one, run, mask);
-        else if (bound.unit != Expressions::none && bound.max >= 16) add_bounded(one, bound, mask);
         else add_word(one, mask);
     }
 }
 
-/// Any word. Where half of all bytes may follow, it is looked at once for all its places.
+/// Any word. Where many bytes may follow, it is looked at once for all its places.
 void Masks::add_word(const Machine::Thread& thread, Mask mask) {
     if (pool_.first_bytes(thread.state).count() < 48) return walk_root(trie_, thread, mask);
-    auto& known = wide_[std::uint64_t(thread.state) << 32 | thread.cont];
-    if (known.empty()) {
-        std::vector<std::uint32_t> fresh(words_);
+    const std::uint64_t key = std::uint64_t(thread.state) << 32 | thread.cont;
+    auto known = words_known_.find(key);
+    if (known == words_known_.end()) {
+        auto fresh = std::make_unique<std::uint32_t[]>(words_);
+        const Mask target{fresh.get(), words_};
         if (is_open(thread.state)) {
-            slices_.add_plain(Expressions::forever, fresh);
-            walk_root(slices_.mixed(), thread, fresh);
+            slices_.add_plain(Expressions::forever, target);
+            walk_root(slices_.mixed(), thread, target);
         } else {
-            walk_root(trie_, thread, fresh);
+            walk_root(trie_, thread, target);
         }
-        known = std::move(fresh);
+        known = words_known_.emplace(key, std::move(fresh)).first;
     }
-    for (std::size_t word = 0; word < words_; ++word) mask[word] |= known[word];
-}
-
-/// Text with a bound on its length: as if there were none, but for the tokens that could reach it.
-void Masks::add_bounded(const Machine::Thread& thread, const Expressions::Bounded& bound,
-                        Mask mask) {
-    std::vector<std::uint32_t> own(words_);
-    add_thread({bound.without, thread.cont}, own);
-    const auto check = [&](std::int32_t id) {
-        const auto word = std::size_t(id) / mask_bits;
-        const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
-        if ((own[word] & bit) != 0 && !takes(thread, slices_.token(id))) own[word] &= ~bit;
-    };
-    std::ranges::for_each(slices_.longer_than(bound.max), check);
-    if (bound.min > 0) std::ranges::for_each(slices_.closing_before(bound.min), check);
-    for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
+    for (std::size_t word = 0; word < words_; ++word) mask[word] |= known->second[word];
 }
 
 /// Whether any plain characters may follow, however many.

@@ -32,14 +32,17 @@ class Masks {
     void forget() {
         known_.clear();
         wide_.clear();
+        words_known_.clear();
     }
-    std::size_t memory_bytes() const { return (known_.size() + wide_.size()) * words_ * 4; }
+    std::size_t memory_bytes() const { return (known_.size() + wide_.size() + words_known_.size()) * words_ * 4; }
 
   private:
     void add_thread(Machine::Thread thread, Mask mask);
     void add_free_text(const Machine::Thread& thread, const Expressions::Run& run, Mask mask);
     void add_word(const Machine::Thread& thread, Mask mask);
-    void add_bounded(const Machine::Thread& thread, const Expressions::Bounded& bound, Mask mask);
+    void add_loose(const Machine::Thread& thread, Mask mask);
+    ConstMask wide(const Machine::Thread& thread);
+    void recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mask);
     bool is_open(Expr state);
     bool takes(Machine::Thread thread, std::string_view token);
     void add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask);
@@ -59,7 +62,8 @@ class Masks {
     std::vector<Expr> free_units_;
     Expr plain_text_; // any number of characters that need no escape
     std::unordered_map<Expr, bool> open_;
-    std::unordered_map<std::uint64_t, std::vector<std::uint32_t>> wide_; // by state and cont
+    // By state and cont: masks of threads without large counters, and of words among them.
+    std::unordered_map<std::uint64_t, std::unique_ptr<std::uint32_t[]>> wide_, words_known_;
     std::size_t words_;
     struct Open { // a node on the way, and where the expression stands behind it
         std::size_t end;
