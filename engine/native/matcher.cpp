@@ -4,10 +4,13 @@
 #include <bit>
 #include <stdexcept>
 
+#include "summary.h"
+
 namespace engine {
 
 Matcher::Matcher(std::shared_ptr<Compiled> grammar) : grammar_(std::move(grammar)) {
     const auto lock = grammar_->lock();
+    if (!grammar_->is_finished()) throw std::invalid_argument("a grammar that is not finished");
     epoch_ = grammar_->epoch();
     start_ = grammar_->machine().start();
 }
@@ -22,9 +25,10 @@ void Matcher::refresh() {
     std::uint32_t from = 0;
     for (Step& step : steps_) {
         const std::string_view text = std::string_view(text_).substr(from, step.text - from);
-        place = step.token >= 0 && text.empty()
-                    ? grammar_->machine().step_token(place, std::uint32_t(step.token))
-                    : after(place, text);
+        const bool is_end = is_ended_ && &step == &steps_.back();
+        const bool is_named = step.token >= 0 && text.empty() && !is_end;
+        place = is_named ? grammar_->machine().step_token(place, std::uint32_t(step.token))
+                         : after(place, text);
         step.place = place;
         from = step.text;
     }
@@ -152,6 +156,9 @@ std::pair<std::size_t, ByteSet> Matcher::explain(std::int32_t token) {
     Machine& machine = grammar_->machine();
     Place place = here();
     std::size_t taken = 0;
+    if (is_ended_) return {0, {}};
+    if (token < 0 || std::size_t(token) >= grammar_->vocabulary().n_vocab())
+        return {0, machine.bytes(place)};
     for (const char byte : grammar_->vocabulary().slices().token(token)) {
         const Place next = machine.step(place, std::uint8_t(byte));
         if (next == Machine::dead) break;
@@ -159,6 +166,12 @@ std::pair<std::size_t, ByteSet> Matcher::explain(std::int32_t token) {
         ++taken;
     }
     return {taken, machine.bytes(place)};
+}
+
+std::string Matcher::allowed_summary() {
+    const auto lock = grammar_->lock();
+    refresh();
+    return is_ended_ ? "nothing" : allowed_in_words(grammar_->machine(), here());
 }
 
 /// Where a capture that was open from `begin` ended, of which at `at` nothing is left: behind the
@@ -170,7 +183,8 @@ std::size_t Matcher::end_of(std::uint32_t capture, std::size_t begin, std::size_
         const auto byte = std::uint8_t(text_[end - 1]);
         Place place = machine.step(machine.part(places[end - 1], capture, true), byte);
         place = machine.part(place, capture, false);
-        if (after(place, std::string_view(text_).substr(end, at - end)) != Machine::dead) return end;
+        if (after(place, std::string_view(text_).substr(end, at - end)) != Machine::dead)
+            return end;
     }
     return begin;
 }
