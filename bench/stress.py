@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=30.0, help="seconds for a case")
     parser.add_argument("--json", type=Path, help="write the JSON line to a file")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
     names = options.backends.split(",")
     if unknown := set(names) - set(BACKENDS):
         parser.error(f"unknown backends: {', '.join(sorted(unknown))}; there are {list(BACKENDS)}")
