@@ -169,10 +169,12 @@ class _Lowering:
         if "suffix" in attributes:
             return self.rule_with_suffix(rule)
         if "lazy" in attributes:
-            node = self.word(self.shortest(self.expression(rule.body)))
+            node = self.grammar.word(self.shortest(self.expression(rule.body)))
+        elif "capture" in attributes:
+            node = self.node(rule.body, is_bare=True)
         else:
-            node = self.node(rule.body)
-        return self.captured(rule, "capture", node)
+            return self.node(rule.body)
+        return self.then_ignored(self.captured(rule, "capture", node))
 
     def rule_with_suffix(self, rule: Rule) -> int:
         suffix = str(rule.attributes["suffix"])
@@ -206,32 +208,31 @@ class _Lowering:
     def anything(self, least: int) -> int:
         return self.grammar.repeat(self.grammar.pattern(".", dot_all=True, rust=True), least)
 
-    def word(self, expression: int) -> int:
-        return self.then_ignored(self.grammar.word(expression))
-
     def then_ignored(self, node: int) -> int:
         return node if self.ignored is None else self.grammar.sequence([node, self.ignored])
 
-    def node(self, item: Item) -> int:
+    def node(self, item: Item, is_bare: bool = False) -> int:
+        """`is_bare` leaves out what is ignored behind the last word, where that is in reach."""
         if self.ignored is None and _is_regular(item, self.expressions):
             return self.grammar.word(self.expression(item))
         match item:
-            case Name(name):
-                if name in self.numbers:
-                    return self.grammar.rule(self.numbers[name])
-            case Special(text, place):
-                ids = self.token_ids(text, place)
-                nodes = [self.grammar.token(token) for token in ids]
-                return self.then_ignored(self.grammar.choice(nodes))
-            case Json(source, place):
-                return self.then_ignored(self.schema(source, place))
-            case Sequence(parts):
-                return self.grammar.sequence([self.node(part) for part in parts])
+            case Name(name) if name in self.numbers:
+                return self.grammar.rule(self.numbers[name])
+            case Sequence(parts) if parts:
+                nodes = [self.node(part) for part in parts[:-1]]
+                return self.grammar.sequence([*nodes, self.node(parts[-1], is_bare)])
             case Choice(parts):
-                return self.grammar.choice([self.node(part) for part in parts])
+                return self.grammar.choice([self.node(part, is_bare) for part in parts])
             case Repeat(part, least, most):
                 return self.grammar.times(self.node(part), least, most)
-        return self.word(self.expression(item))
+            case Special(text, place):
+                tokens = [self.grammar.token(token) for token in self.token_ids(text, place)]
+                node = self.grammar.choice(tokens)
+            case Json(source, place):
+                node = self.schema(source, place)
+            case _:
+                node = self.grammar.word(self.expression(item))
+        return node if is_bare else self.then_ignored(node)
 
     def schema(self, source: str, place: Place) -> int:
         try:

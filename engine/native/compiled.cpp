@@ -176,6 +176,7 @@ void Compiled::fresh_machine() {
     const CodePoints special{{0, 0x1f}, {'"', '"'}, {'\\', '\\'}, {0x2028, 0x2029}};
     ++epoch_;
     masks_.reset();
+    captures_ = std::make_unique<Captures>(pool_, grammar_, schemas_.get());
     machine_ = std::make_unique<Machine>(pool_, grammar_, schemas_.get());
     masks_ = std::make_unique<Masks>(vocabulary_->trie(), vocabulary_->slices(), *machine_,
                                      std::vector{json_.any(), keys_.any(), plain_.any()},
@@ -184,7 +185,8 @@ void Compiled::fresh_machine() {
 
 std::size_t Compiled::memory_bytes() const {
     if (!is_finished()) return pool_.memory_bytes();
-    return pool_.memory_bytes() + machine_->memory_bytes() + masks_->memory_bytes();
+    return pool_.memory_bytes() + machine_->memory_bytes() + masks_->memory_bytes() +
+           captures_->memory_bytes();
 }
 
 void Compiled::bound_memory() {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "captures.h"
 #include "expressions.h"
 #include "grammar.h"
 #include "machine.h"
@@ -79,6 +80,7 @@ class Compiled {
     std::unique_lock<std::mutex> lock() { return std::unique_lock(mutex_); }
     Machine& machine() { return *machine_; }
     Masks& masks() { return *masks_; }
+    Captures& captures() { return *captures_; }
     /// Counts up whenever all places were forgotten.
     std::uint64_t epoch() const { return epoch_; }
     /// Forgets everything that can be worked out again if it is more than `memory_limit`.
@@ -99,6 +101,7 @@ class Compiled {
     Grammar grammar_;
     std::unique_ptr<Machine> machine_;
     std::unique_ptr<Masks> masks_;
+    std::unique_ptr<Captures> captures_;
     std::uint64_t epoch_ = 0;
     std::mutex mutex_;
 };

@@ -42,7 +42,8 @@ class Matcher {
     std::pair<std::size_t, ByteSet> explain(std::int32_t token);
     /// What may come next, in words for people; see summary.h.
     std::string allowed_summary();
-    /// Names and bytes of the captures that are complete, in the order of their beginnings.
+    /// Names and bytes of the captures that are complete however the text goes on, in the order of
+    /// their beginnings.
     std::vector<std::pair<std::string, std::string>> captures();
 
   private:
@@ -56,14 +57,14 @@ class Matcher {
     Place here() const { return steps_.empty() ? start_ : steps_.back().place; }
     Place after(Place place, std::int32_t token, std::string& text);
     Place after(Place place, std::string_view bytes);
-    std::size_t end_of(std::uint32_t capture, std::size_t begin, std::size_t at,
-                       const std::vector<Place>& places);
+    const Captures::Readings& readings();
 
     std::shared_ptr<Compiled> grammar_;
     std::uint64_t epoch_ = 0;
     Place start_;
     std::vector<Step> steps_;
     std::string text_;
+    std::vector<Captures::Readings> readings_; // behind each step, as far as they were asked for
     bool is_ended_ = false;
 };
 

@@ -58,6 +58,11 @@ std::string class_of(const ByteSet& bytes) {
     return "one of [" + out + "]" + (others ? " or a character beyond ASCII" : "");
 }
 
+/// Whether a byte stands out where nearly anything may come.
+bool is_mark(std::uint8_t byte) {
+    return byte == '"' || byte == '\\' || byte == '<';
+}
+
 /// Reads on from `place` while there is one way to go.
 Place follow(Machine& machine, Place place, std::string& text) {
     while (text.size() < most_forced) {
@@ -86,8 +91,9 @@ Ways ways(Machine& machine, Place place, const std::string& before) {
             groups.emplace_back(to, ByteSet::one(byte));
     });
     Ways out;
+    const bool is_open = machine.bytes(place).count() >= open_text;
     for (const auto& [to, bytes] : groups) {
-        if (bytes.count() > 1) {
+        if (bytes.count() > 1 || (is_open && !is_mark(bytes.first()))) {
             out.others = out.others | bytes;
             continue;
         }
@@ -106,6 +112,7 @@ bool begins_string(Machine& machine, Place place) {
 /// Takes the digits and the sign out of the ways where they make a number.
 bool take_number(Ways& found) {
     const ByteSet digits = ByteSet::range('0', '9');
+    if (found.others.count() >= open_text) return false;
     ByteSet all = found.others;
     for (const auto& text : found.texts)
         if (text.size() == 1) all.add(std::uint8_t(text[0]));
