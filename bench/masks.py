@@ -203,7 +203,6 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N bad cases each")
     parser.add_argument("--json", type=Path, help="write figures and every time")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
     options.backends = options.backends.split(",")
     options.counts = COUNTS | options.counts
     if unknown := set(options.backends) - set(BACKENDS):
@@ -236,4 +235,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
     main()

@@ -105,7 +105,6 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=30.0, help="seconds for a case")
     parser.add_argument("--json", type=Path, help="write the JSON line to a file")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
     names = options.backends.split(",")
     if unknown := set(names) - set(BACKENDS):
         parser.error(f"unknown backends: {', '.join(sorted(unknown))}; there are {list(BACKENDS)}")
@@ -137,4 +136,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
     main()
