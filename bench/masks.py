@@ -1,14 +1,15 @@
 """All grammar backends side by side on JSONSchemaBench: every mask of every text, timed.
 
     python bench/masks.py [--data FILE] [--vocab GGUF ...] [--backends engine,llguidance,...]
-                          [--counts engine=0,xgrammar=300,...] [--seed N] [--limit S] [--json FILE]
+                          [--counts engine=0,xgrammar=300,...] [--minutes M] [--limit S]
+                          [--seed N] [--show N] [--json FILE]
 
 Each schema's texts are tokenised once and walked: every mask is computed and timed (thread CPU
 time), the next token looked up in it, taken, and at the end an end token must be allowed. `cold` is
 the first walk of a text, in a fresh matcher of a freshly compiled grammar, `first text` the first
 text of each schema alone; `warm` is a second round. The backends take turns schema by schema, each
 in a process of its own, on one thread. The schemas are shuffled; each backend gets as many of them
-as `--counts` says (0: all).
+as `--counts` says (0: all), or fewer when its `--minutes` are over.
 
 Needs a GGUF file (its header is enough) and lines of {"name", "schema", "tests": [{"valid",
 "data"}]}. Ends with one JSON line; --json writes every time as well.
@@ -22,6 +23,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import statistics
 import sys
 import time
@@ -76,21 +78,24 @@ def counts_of(text: str) -> dict[str, int]:
 
 
 def run(
-    workers: Mapping[str, Worker], jobs: Sequence[Job], counts: Mapping[str, int]
+    workers: Mapping[str, Worker], jobs: Sequence[Job], counts: Mapping[str, int], minutes: float
 ) -> dict[str, dict[str, Row]]:
     """Every backend's rows by the job's id, of as many jobs as `counts` says; 0: all.
 
-    The backends take turns, so that the machine's noise hits them alike.
+    The backends take turns, so that the machine's noise hits them alike. One that has used up its
+    minutes gets no more.
     """
     rows: dict[str, dict[str, Row]] = {name: {} for name in workers}
-    begun = time.monotonic()
+    spent = dict.fromkeys(workers, 0.0)
     for index, job in enumerate(jobs):
         for name, worker in workers.items():
-            if not counts[name] or index < counts[name]:
+            if (not counts[name] or index < counts[name]) and spent[name] < 60 * minutes:
+                begun = time.monotonic()
                 rows[name][job.id] = worker.ask(job)
-        if sys.stderr.isatty() or index % 100 == 99:
-            spent = time.monotonic() - begun
-            print(f"{index + 1} of {len(jobs)} schemas, {spent:.0f} s", end="\r", file=sys.stderr)
+                spent[name] += time.monotonic() - begun
+        if sys.stderr.isatty() or index % 20 == 19:
+            told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in spent.items())
+            print(f"{index + 1} of {len(jobs)} schemas: {told}", end="\r", file=sys.stderr)
     return rows
 
 
@@ -148,7 +153,7 @@ def measure(path: Path, options: argparse.Namespace) -> tuple[dict[str, Any], An
     try:
         for worker in workers.values():
             worker.start()
-        found = run(workers, jobs, counts)
+        found = run(workers, jobs, counts, options.minutes)
     finally:
         for worker in workers.values():
             worker.close()
@@ -194,6 +199,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=20.0, help="seconds for a schema")
+    parser.add_argument("--minutes", type=float, default=60.0, help="for a backend in all")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N bad cases each")
     parser.add_argument("--json", type=Path, help="write figures and every time")
     options = parser.parse_args()
@@ -217,6 +223,7 @@ def main() -> None:
         "data_sha256": hashlib.sha256(options.data.read_bytes()).hexdigest(),
         "seed": options.seed,
         "limit_s": options.limit,
+        "minutes": options.minutes,
         "timer_us": timer_us(),
         "vocabularies": results,
         "machine": machine(),
@@ -228,4 +235,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes end too
     main()

@@ -22,6 +22,16 @@ def mistake(text: str, place: Place, what: str, name: str = "grammar") -> Gramma
     )
 
 
+def check_text(text: str) -> None:
+    """Raises GrammarError for half a pair of surrogates, which UTF-8 can't hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        before = text[: error.start]
+        place = Place(before.count("\n") + 1, error.start - before.rfind("\n"))
+        raise mistake(text, place, f"{text[error.start]!r} is not a character") from error
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?`, or nothing."""
     close = difflib.get_close_matches(name, list(known), 1)

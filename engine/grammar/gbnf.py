@@ -6,11 +6,13 @@ Knows the syntax. Does not know tokens or matching.
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final
 
 from engine.errors import GrammarError
-from engine.grammar.excerpt import mistake
+from engine.grammar.excerpt import check_text, mistake
 from engine.grammar.syntax import (
+    MAX_DEPTH,
     Choice,
     GrammarText,
     Item,
@@ -24,17 +26,21 @@ from engine.grammar.syntax import (
     Special,
 )
 
-MAX_DEPTH: Final = 200
+MAX_MARKS: Final = 8  # repetitions of repetitions, without groups
+MAX_DIGITS: Final = 9  # of a count
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _INLINE_BLANK: Final = re.compile(r"(?:[ \t]|#[^\n]*)*")
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+")
 _BOUNDS: Final = re.compile(r"\{\s*(\d*)\s*(,?)\s*(\d*)\s*\}")
-_ESCAPE: Final = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.S)
+_ESCAPE: Final = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.S
+)
 _LETTERS: Final = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def parse(text: str) -> GrammarText:
     """Raises GrammarError with line, column and the line itself. The start is `root`."""
+    check_text(text)
     parser = _Parser(text)
     rules = []
     parser.skip()
@@ -109,7 +115,10 @@ class _Parser:
         return parts[0] if len(parts) == 1 else Sequence(tuple(parts))
 
     def repeated(self, item: Item) -> Item:
-        while self.at < len(self.text):
+        for marks in range(len(self.text)):
+            begin = self.at
+            if self.at == len(self.text):
+                break
             if self.take("*"):
                 item = Repeat(item, 0, None)
             elif self.take("+"):
@@ -118,6 +127,8 @@ class _Parser:
                 item = Repeat(item, 0, 1)
             elif match := _BOUNDS.match(self.text, self.at):
                 low, comma, high = match.groups()
+                if max(len(low), len(high)) > MAX_DIGITS:
+                    raise self.fail("a count that is too large")
                 least = int(low or 0)
                 most = (int(high) if high else None) if comma else least
                 if (not low and not comma) or (most is not None and most < least):
@@ -126,6 +137,8 @@ class _Parser:
                 item = Repeat(item, least, most)
             else:
                 break
+            if marks >= MAX_MARKS:
+                raise self.fail("too many repetitions in a row", begin)
         return item
 
     def item(self) -> Item:
@@ -172,7 +185,10 @@ class _Parser:
         self.at = match.end()
         digits = match.group(1) or match.group(2) or match.group(3)
         if digits:
-            return chr(int(digits, 16))
+            point = int(digits, 16)
+            if point > sys.maxunicode or 0xD800 <= point <= 0xDFFF:
+                raise self.fail(f"{match.group()} is not a character", match.start())
+            return chr(point)
         return _LETTERS.get(match.group(4), match.group(4))
 
     def literal(self, begin: int) -> str:

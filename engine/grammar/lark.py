@@ -14,11 +14,13 @@ from typing import Any, Final
 import lark
 from lark.exceptions import UnexpectedToken, VisitError
 from lark.lexer import Lexer
+from lark.visitors import Transformer_NonRecursive
 
 from engine.errors import GrammarError
 from engine.grammar import common
-from engine.grammar.excerpt import mistake
+from engine.grammar.excerpt import check_text, mistake, suggestion
 from engine.grammar.syntax import (
+    MAX_DEPTH,
     Both,
     Choice,
     Chunks,
@@ -40,9 +42,10 @@ _SYNTAX: Final = r"""
 start: _NL? (statement _NL)*
 ?statement: NAME priority? attributes? ":" choice -> rule
           | "%ignore" choice                      -> ignore
-          | "%import" NAME ("." NAME)* ("->" NAME)?  -> imports
-          | "%import" NAME ("." NAME)* "(" NAME ("," NAME)* ")" -> several
+          | "%import" path ("->" NAME)?           -> imports
+          | "%import" path "(" NAME ("," NAME)* ")" -> several
           | "%llguidance" JSON                    -> options
+path: NAME ("." NAME)*
 priority: "." NUMBER
 attributes: "[" attribute ("," attribute)* "]"
 attribute: NAME ("=" (STRING | NUMBER | REGEX | NAME))?
@@ -75,11 +78,12 @@ _WORDS: Final = {
     "}": "RBRACE", ",": "COMMA", "&": "AMPERSAND", "~": "TILDE", "=": "EQUAL", "..": "__ANON_0",
     "->": "__ANON_1", ".": "DOT",
 }  # fmt: skip
+_ESCAPE: Final = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(.))", re.S)
 _TOKEN: Final = re.compile(
     r"""(?P<blank>[ \t\r]+|(?://|\#)[^\n]*)|(?P<newline>\n)"""
     r"""|(?P<STRING>"(?:\\.|[^"\\\n])*"i?)|(?P<REGEX>/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n])+/[imslux]*)"""
     r"""|(?P<SPECIAL><[^<>\s"]+>)|(?P<directive>%[a-z]+)|(?P<NUMBER>-?\d+(?:\.\d+)?(?!\.\d))"""
-    r"""|(?P<NAME>[!?]?[A-Za-z_][A-Za-z0-9_-]*)|(?P<OPERATOR>[*+?])|(?P<word>\.\.|->|[:|()\[\]{},&~=.])"""
+    r"""|(?P<NAME>[!?]?[A-Za-z_](?:[A-Za-z0-9_]|-(?!>))*)|(?P<OPERATOR>[*+?])|(?P<word>\.\.|->|[:|()\[\]{},&~=.])"""
 )
 
 
@@ -118,14 +122,18 @@ class _Lexer(Lexer):
                     kind = self.names.get(value, "")
                     if not kind:
                         raise mistake(text, Place(line, at - begin + 1), f"unknown {value}")
+                    if depth > MAX_DEPTH:
+                        what = f"groups nested deeper than {MAX_DEPTH}"
+                        raise mistake(text, Place(line, at - begin + 1), what)
                 yield token(kind, value)
                 before = kind
             at = match.end()
             if value in ("%json", "%regex", "%llguidance"):
-                at, source = _json(text, at, Place(line, at - begin + 1))
+                end, source = _json(text, at, Place(line, at - begin + 1))
                 yield token("JSON", source)
                 before = "JSON"
-                lines = source.count("\n")
+                lines = text.count("\n", at, end)
+                at = end
                 if lines:
                     line, begin = line + lines, text.rindex("\n", 0, at) + 1
         if before != "_NL":
@@ -148,10 +156,12 @@ def _json(text: str, at: int, place: Place) -> tuple[int, str]:
         _, end = json.JSONDecoder().raw_decode(text, begin)
     except ValueError as error:
         raise mistake(text, place, f"JSON expected here: {error}") from error
+    except RecursionError as error:
+        raise mistake(text, place, "JSON nested too deeply") from error
     return end, text[begin:end]
 
 
-class _Tree(lark.Transformer[Any, Any]):
+class _Tree(Transformer_NonRecursive[Any, Any]):
     """The parser's tree as our values."""
 
     def __init__(self, text: str) -> None:
@@ -180,6 +190,8 @@ class _Tree(lark.Transformer[Any, Any]):
         if not value:
             return str(name), True
         token = value[0]
+        if str(token) in ("true", "false"):
+            return str(name), str(token) == "true"
         if token.type == "NUMBER":
             return str(name), float(token) if "." in token else int(token)
         if token.type == "REGEX":
@@ -191,20 +203,24 @@ class _Tree(lark.Transformer[Any, Any]):
     def ignore(self, parts: list[Any]) -> None:
         self.ignored.append(parts[0])
 
+    def path(self, parts: list[Any]) -> list[Any]:
+        return parts
+
     def imports(self, parts: list[Any]) -> None:
-        names = [part for part in parts if part is not None]
-        wanted = names[1] if len(names) > 1 else names[0]
-        alias = names[-1] if len(names) > 2 else wanted
-        self._import(names[0], wanted, str(alias))
+        library, name = parts[0][:-1], parts[0][-1]
+        self._import(library, name, str(parts[1] if len(parts) > 1 else name))
 
     def several(self, parts: list[Any]) -> None:
         for name in parts[1:]:
             self._import(parts[0], name, str(name))
 
-    def _import(self, library: Any, name: Any, alias: str) -> None:
-        if str(library) != "common" or str(name) not in common.TERMINALS:
-            known = ", ".join(common.TERMINALS)
-            raise mistake(self.text, _place(name), f"no terminal common.{name}; there are {known}")
+    def _import(self, library: list[Any], name: Any, alias: str) -> None:
+        if ".".join(library) != "common" or str(name) not in common.TERMINALS:
+            whole = ".".join([*library, name])
+            hint = suggestion(str(name), common.TERMINALS) or (
+                f"; common has {', '.join(common.TERMINALS)}"
+            )
+            raise mistake(self.text, _place(name), f"no terminal {whole}{hint}")
         place = _place(name)
         self._add(alias, Pattern(common.TERMINALS[str(name)], place), place, {})
 
@@ -225,20 +241,23 @@ class _Tree(lark.Transformer[Any, Any]):
         return Repeat(parts[0], least, most)
 
     def times(self, parts: list[Any]) -> Item:
-        return self._repeat(parts[0], parts[1], parts[2] if len(parts) > 2 else parts[1])
+        least, most = self._count(parts[1]), self._count(parts[-1])
+        if least > most:
+            raise mistake(self.text, _place(parts[1]), "bounds out of order")
+        return Repeat(parts[0], least, most)
 
     exactly = times
 
     def at_least(self, parts: list[Any]) -> Item:
-        return Repeat(parts[0], int(parts[1]), None)
+        return Repeat(parts[0], self._count(parts[1]), None)
 
     def at_most(self, parts: list[Any]) -> Item:
-        return Repeat(parts[0], 0, int(parts[1]))
+        return Repeat(parts[0], 0, self._count(parts[1]))
 
-    def _repeat(self, part: Item, least: lark.Token, most: lark.Token) -> Item:
-        if int(least) > int(most) or int(least) < 0:
-            raise mistake(self.text, _place(least), "bounds out of order")
-        return Repeat(part, int(least), int(most))
+    def _count(self, token: lark.Token) -> int:
+        if not token.isdecimal() or len(token) > 9:
+            raise mistake(self.text, _place(token), "a count from 0 to 999999999 expected here")
+        return int(token)
 
     def negation(self, parts: list[Any]) -> Item:
         return Not(parts[0])
@@ -271,14 +290,18 @@ class _Tree(lark.Transformer[Any, Any]):
 
     def structured(self, parts: list[Any]) -> Item:
         value = json.loads(parts[0])
-        if "substring_chunks" in value:
-            return Chunks(tuple(value["substring_chunks"]))
-        if "substring_words" in value:
-            return Chunks(tuple(re.findall(r"\w+|\W", value["substring_words"])))
-        if "substring_chars" in value:
-            return Chunks(tuple(value["substring_chars"]))
-        found = ", ".join(value) or "nothing"
-        raise mistake(self.text, _place(parts[0]), f"%regex knows substring_*, not {found}")
+        match value:
+            case {"substring_chunks": [*chunks]} if all(isinstance(each, str) for each in chunks):
+                return Chunks(tuple(chunks))
+            case {"substring_words": str(words)}:
+                return Chunks(tuple(re.findall(r"\w+|\W", words)))
+            case {"substring_chars": str(characters)}:
+                return Chunks(tuple(characters))
+        what = (
+            "%regex takes substring_chunks, a list of texts, or substring_words or "
+            "substring_chars, a text"
+        )
+        raise mistake(self.text, _place(parts[0]), what)
 
     def name(self, parts: list[Any]) -> Item:
         return Name(str(parts[0]).lstrip("!?"), _place(parts[0]))
@@ -292,13 +315,20 @@ def _string(text: str, token: lark.Token) -> tuple[str, bool]:
     source = str(token)
     ignores = source.endswith("i")
     escaped = source[: len(source) - ignores]
-    # Lark's escapes beyond JSON's: \xHH, and \ before anything else.
-    escaped = re.sub(r"\\x([0-9a-fA-F]{2})", r"\\u00\1", escaped)
-    escaped = re.sub(r"\\(?![\"\\/bfnrtu])(.)", r"\1", escaped)
     try:
-        return json.loads(escaped, strict=False), ignores
+        value = json.loads(_ESCAPE.sub(_as_json, escaped), strict=False)
+        value.encode()  # half a pair of surrogates is no character
     except ValueError as error:
         raise mistake(text, _place(token), f"a string with a bad escape: {error}") from error
+    return value, ignores
+
+
+def _as_json(match: re.Match[str]) -> str:
+    """Lark's escapes beyond JSON's: \\xHH, and \\ before anything else, which it only quotes."""
+    byte, other = match.group(1), match.group(2)
+    if byte:
+        return f"\\u00{byte}"
+    return match.group() if other in '"\\/bfnrtu' else other
 
 
 @cache
@@ -309,6 +339,7 @@ def _parser() -> lark.Lark:
 def parse(text: str) -> GrammarText:
     """Raises GrammarError with line, column and the line itself."""
     tree = _Tree(text)
+    check_text(text)
     try:
         tree.transform(_parser().parse(text))
     except UnexpectedToken as error:

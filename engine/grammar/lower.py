@@ -5,7 +5,8 @@ Knows names, attributes and tokens. Does not know any dialect's syntax or how ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from engine import _native
@@ -28,16 +29,24 @@ from engine.grammar.syntax import (
     Rule,
     Sequence,
     Special,
+    leaves,
+    names,
 )
 from engine.vocab import Vocab
 
+_ID_RANGE: Final = re.compile(r"\*|(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
+MAX_CHAIN: Final = 256  # of terminals, or of rules without recursion, inside each other
 MAX_TOKEN_IDS: Final = 4096  # that one <[...]> may name
-_ATTRIBUTES: Final = ("capture", "lazy", "suffix", "stop", "temperature", "max_tokens")
+_ATTRIBUTES: Final = ("capture", "lazy", "suffix", "stop_capture")
+_UNSUPPORTED: Final = ("stop", "temperature", "max_tokens")
 
 
 def lower(text: GrammarText, source: str, grammar: _native.Grammar, vocab: Vocab) -> None:
     """Fills and finishes `grammar`. Raises GrammarError with the place in `source`."""
-    _Lowering(text, source, grammar, vocab).run()
+    try:
+        _Lowering(text, source, grammar, vocab).run()
+    except RecursionError as error:  # not by depth alone: the caller may stand deep already
+        raise GrammarError("grammar: nested too deeply") from error
 
 
 class _Lowering:
@@ -50,38 +59,34 @@ class _Lowering:
         self.vocab = vocab
         self.rules: dict[str, Rule] = {}
         self.terminals: dict[str, Rule] = {}
-        self.expressions: dict[str, int | None] = {}  # None while it is being made
+        self.expressions: dict[str, int] = {}  # of terminals and regular rules, by name
+        self.patterns: dict[tuple[str, bool, bool], int] = {}
         self.numbers: dict[str, int] = {}
         self.ignored: int | None = None
-        self.regular: frozenset[str] = frozenset()  # rules that are as good as terminals
 
     def mistake(self, place: Place, what: str) -> GrammarError:
         return mistake(self.source, place, what)
 
     def run(self) -> None:
         for rule in self.text.rules:
-            table = self.terminals if rule.is_terminal else self.rules
-            if rule.name in table:
-                raise self.mistake(rule.place, f"{rule.name} is defined twice")
-            for attribute in rule.attributes:
-                if attribute not in _ATTRIBUTES:
-                    hint = suggestion(attribute, _ATTRIBUTES)
-                    raise self.mistake(rule.place, f"unknown attribute {attribute}{hint}")
-            table[rule.name] = rule
+            self.collect(rule)
         if self.text.start not in self.rules:
             hint = suggestion(self.text.start, self.rules)
             raise self.mistake(Place(1, 1), f"no rule {self.text.start}{hint}")
-        nullable = frozenset(
-            name for name in self.terminals if self.grammar.is_nullable(self.terminal(name))
-        )
+        self.check_names()
+        for name in self.in_order_of_use():
+            self.expressions[name] = self.expression(self.terminals[name].body)
+        if not self.text.ignored:
+            self.find_regular()
         try:
-            rules = self.rules = without_left_recursion(self.rules, nullable)
+            rules = self.rules = without_left_recursion(self.rules, self.is_empty_word)
         except LeftRecursion as error:
             raise self.mistake(error.rule.place, f"{error.rule.name}: {error}") from error
         if self.text.ignored:
             skipped = self.grammar.either([self.expression(item) for item in self.text.ignored])
             self.ignored = self.grammar.word(self.grammar.repeat(skipped, 0))
-        self.regular = _regular(rules) if self.ignored is None else frozenset()
+        else:
+            self.find_regular()
         for name in rules:
             self.numbers[name] = self.grammar.declare()
         for name, rule in rules.items():
@@ -92,31 +97,97 @@ class _Lowering:
         try:
             self.grammar.finish(start)
         except ValueError as error:
-            raise GrammarError(f"grammar: {error}") from error
+            place = rules[self.text.start].place
+            raise self.mistake(place, f"{self.text.start}: {error}") from error
+
+    def collect(self, rule: Rule) -> None:
+        table = self.terminals if rule.is_terminal else self.rules
+        if rule.name in table:
+            raise self.mistake(rule.place, f"{rule.name} is defined twice")
+        table[rule.name] = rule
+        for attribute in rule.attributes:
+            if attribute in _UNSUPPORTED:
+                raise self.mistake(rule.place, f"{rule.name}: {attribute} is not supported")
+            if attribute not in _ATTRIBUTES:
+                hint = suggestion(attribute, _ATTRIBUTES)
+                raise self.mistake(rule.place, f"unknown attribute {attribute}{hint}")
+            if rule.is_terminal:
+                raise self.mistake(
+                    rule.place, f"{rule.name}: a terminal has no attributes; a rule may have them"
+                )
+        for attribute in ("capture", "suffix", "stop_capture"):
+            value = rule.attributes.get(attribute, "x")
+            is_text = isinstance(value, str) and value != ""
+            if not is_text and not (attribute == "capture" and value is True):
+                raise self.mistake(rule.place, f"{rule.name}: {attribute} must be a text")
+        if "stop_capture" in rule.attributes and "suffix" not in rule.attributes:
+            raise self.mistake(rule.place, f"{rule.name}: stop_capture needs a suffix")
+
+    def check_names(self) -> None:
+        bodies = [rule.body for rule in self.text.rules]
+        for part in (part for body in (*bodies, *self.text.ignored) for part in names(body)):
+            if part.name not in self.rules and part.name not in self.terminals:
+                hint = suggestion(part.name, [*self.terminals, *self.rules])
+                raise self.mistake(part.place, f"no rule or terminal {part.name}{hint}")
+
+    def in_order_of_use(self) -> Iterator[str]:
+        """The terminals, each behind those that it refers to."""
+        done: set[str] = set()
+        for root in self.terminals:
+            path = [(root, self.used_terminals(root))]
+            while path and root not in done:
+                name, used = path[-1]
+                part = next((part for part in used if part.name not in done), None)
+                if part is None:
+                    done.add(name)
+                    path.pop()
+                    yield name
+                elif any(part.name == open_ for open_, _ in path):
+                    raise self.mistake(part.place, f"the terminal {part.name} refers to itself")
+                elif len(path) > MAX_CHAIN:
+                    raise self.mistake(
+                        part.place, f"more than {MAX_CHAIN} terminals inside each other"
+                    )
+                else:
+                    path.append((part.name, self.used_terminals(part.name)))
+
+    def used_terminals(self, name: str) -> Iterator[Name]:
+        return (part for part in names(self.terminals[name].body) if part.name in self.terminals)
+
+    def find_regular(self) -> None:
+        for name in _regular(self.rules, self.expressions):
+            if name not in self.expressions:
+                self.expressions[name] = self.expression(self.rules[name].body)
+
+    def is_empty_word(self, item: Item) -> bool:
+        return self.grammar.is_nullable(self.expression(item))
 
     # Rules
 
     def rule(self, rule: Rule) -> int:
         attributes = rule.attributes
-        for name in ("max_tokens", "temperature", "stop"):
-            if name in attributes:
-                raise self.mistake(rule.place, f"{rule.name}: {name} is not supported")
-        capture = attributes.get("capture")
-        name = rule.name if capture is True else str(capture)
-        if "lazy" not in attributes and "suffix" not in attributes:
-            node = self.node(rule.body)
-            return node if capture is None else self.grammar.capture(name, node)
-        body = self.expression(rule.body)
-        suffix = attributes.get("suffix")
-        if suffix is None:
-            node = self.word(self.shortest(body))
-            return node if capture is None else self.grammar.capture(name, node)
-        if not isinstance(suffix, str) or not suffix:
-            raise self.mistake(rule.place, f"{rule.name}: the suffix must be a text")
-        node = self.grammar.word(self.before(body, suffix))
-        if capture is not None:
-            node = self.grammar.capture(name, node)
-        return self.grammar.sequence([node, self.word(self.grammar.literal(suffix.encode()))])
+        if "suffix" in attributes:
+            return self.rule_with_suffix(rule)
+        if "lazy" in attributes:
+            node = self.grammar.word(self.shortest(self.expression(rule.body)))
+        elif "capture" in attributes:
+            node = self.node(rule.body, is_bare=True)
+        else:
+            return self.node(rule.body)
+        return self.then_ignored(self.captured(rule, "capture", node))
+
+    def rule_with_suffix(self, rule: Rule) -> int:
+        suffix = str(rule.attributes["suffix"])
+        front = self.grammar.word(self.before(self.expression(rule.body), suffix))
+        end = self.grammar.word(self.grammar.literal(suffix.encode()))
+        parts = [self.captured(rule, "capture", front), self.captured(rule, "stop_capture", end)]
+        return self.then_ignored(self.grammar.sequence(parts))
+
+    def captured(self, rule: Rule, attribute: str, node: int) -> int:
+        name = rule.attributes.get(attribute)
+        if name is None:
+            return node
+        return self.grammar.capture(rule.name if name is True else str(name), node)
 
     def shortest(self, body: int) -> int:
         """The texts of which no beginning matches too."""
@@ -137,31 +208,31 @@ class _Lowering:
     def anything(self, least: int) -> int:
         return self.grammar.repeat(self.grammar.pattern(".", dot_all=True, rust=True), least)
 
-    def word(self, expression: int) -> int:
-        node = self.grammar.word(expression)
+    def then_ignored(self, node: int) -> int:
         return node if self.ignored is None else self.grammar.sequence([node, self.ignored])
 
-    def node(self, item: Item) -> int:
-        if self.ignored is None and _is_regular(item, self.rules, self.regular):
+    def node(self, item: Item, is_bare: bool = False) -> int:
+        """`is_bare` leaves out what is ignored behind the last word, where that is in reach."""
+        if self.ignored is None and _is_regular(item, self.expressions):
             return self.grammar.word(self.expression(item))
         match item:
-            case Name(name, place):
-                if name in self.numbers:
-                    return self.grammar.rule(self.numbers[name])
-                return self.word(self.terminal(name, place))
-            case Special(text, place):
-                ids = self.token_ids(text, place)
-                nodes = [self.grammar.token(token) for token in ids]
-                return nodes[0] if len(nodes) == 1 else self.grammar.choice(nodes)
-            case Json(source, place):
-                return self.schema(source, place)
-            case Sequence(parts):
-                return self.grammar.sequence([self.node(part) for part in parts])
+            case Name(name) if name in self.numbers:
+                return self.grammar.rule(self.numbers[name])
+            case Sequence(parts) if parts:
+                nodes = [self.node(part) for part in parts[:-1]]
+                return self.grammar.sequence([*nodes, self.node(parts[-1], is_bare)])
             case Choice(parts):
-                return self.grammar.choice([self.node(part) for part in parts])
+                return self.grammar.choice([self.node(part, is_bare) for part in parts])
             case Repeat(part, least, most):
                 return self.grammar.times(self.node(part), least, most)
-        return self.word(self.expression(item))
+            case Special(text, place):
+                tokens = [self.grammar.token(token) for token in self.token_ids(text, place)]
+                node = self.grammar.choice(tokens)
+            case Json(source, place):
+                node = self.schema(source, place)
+            case _:
+                node = self.grammar.word(self.expression(item))
+        return node if is_bare else self.then_ignored(node)
 
     def schema(self, source: str, place: Place) -> int:
         try:
@@ -188,44 +259,25 @@ class _Lowering:
         body = text[2:-2]
         is_not = body.startswith("^")
         ids: set[int] = set()
+        n_vocab = self.vocab.n_vocab
         for part in body.removeprefix("^").split(","):
-            low, _, high = part.partition("-")
-            try:
-                if part != "*":
-                    ids.update(range(int(low), int(high or low) + 1))
-                else:
-                    ids.update(range(self.vocab.n_vocab))
-            except ValueError:
-                raise self.mistake(place, f"{text}: ids and ranges of ids") from None
+            match = _ID_RANGE.fullmatch(part)
+            if match is None:
+                raise self.mistake(place, f"{text}: ids and ranges of ids")
+            low = int(match[1] or 0)
+            high = int(match[2] or low) if match[1] else n_vocab - 1
+            if not low <= high < n_vocab:
+                raise self.mistake(place, f"{text}: ids from 0 to {n_vocab - 1}")
+            ids.update(range(low, high + 1))
         if is_not:
-            ids = set(range(self.vocab.n_vocab)) - ids
-        if not ids or max(ids) >= self.vocab.n_vocab or min(ids) < 0:
-            raise self.mistake(place, f"{text}: the vocabulary has {self.vocab.n_vocab} tokens")
+            ids = set(range(n_vocab)) - ids
+        if not ids:
+            raise self.mistake(place, f"{text}: no token is left")
         if len(ids) > MAX_TOKEN_IDS:
             raise self.mistake(place, f"{text}: more than {MAX_TOKEN_IDS} tokens")
         return sorted(ids)
 
     # Terminals
-
-    def terminal(self, name: str, place: Place = Place(1, 1)) -> int:
-        if name in self.expressions:
-            known = self.expressions[name]
-            if known is None:
-                raise self.mistake(place, f"the terminal {name} refers to itself")
-            return known
-        if name not in self.terminals:
-            hint = suggestion(name, [*self.terminals, *self.rules])
-            raise self.mistake(place, f"no rule or terminal {name}{hint}")
-        self.expressions[name] = None
-        made = self.expression(self.terminals[name].body)
-        self.expressions[name] = made
-        return made
-
-    def regular_rule(self, name: str) -> int:
-        known = self.expressions.get(name)
-        if known is None:
-            known = self.expressions[name] = self.expression(self.rules[name].body)
-        return known
 
     def expression(self, item: Item) -> int:
         grammar = self.grammar
@@ -233,15 +285,15 @@ class _Lowering:
             case Literal(text, False):
                 return grammar.literal(text.encode())
             case Literal(text, True):
-                return self.pattern("".join(f"\\u{{{ord(c):x}}}" for c in text), Place(1, 1), i=True)
+                return self.pattern(
+                    "".join(f"\\u{{{ord(c):x}}}" for c in text), Place(1, 1), i=True
+                )
             case Pattern(source, place, dot_all, ignore_case):
                 return self.pattern(source, place, s=dot_all, i=ignore_case)
             case Name(name, place):
-                if name in self.regular:
-                    return self.regular_rule(name)
-                if name in self.rules:
-                    raise self.mistake(place, f"a terminal can't refer to the rule {name}")
-                return self.terminal(name, place)
+                if name not in self.expressions:
+                    raise self.mistake(place, f"{name}: a rule can't be a part of one word")
+                return self.expressions[name]
             case Chunks(parts):
                 return self.chunks(parts)
             case Sequence(parts):
@@ -259,12 +311,18 @@ class _Lowering:
         raise TypeError(item)
 
     def pattern(self, source: str, place: Place, s: bool = False, i: bool = False) -> int:
+        known = self.patterns.get((source, s, i))
+        if known is not None:
+            return known
         try:
-            return self.grammar.pattern(source, dot_all=s, ignore_case=i, rust=True)
+            made = self.grammar.pattern(source, dot_all=s, ignore_case=i, rust=True)
         except _native.PatternError as error:
             message, offset = error.args
-            at = Place(place.line, place.column + 1 + offset)
+            before = source.encode()[:offset].decode(errors="ignore")
+            at = Place(place.line, place.column + 1 + len(before))
             raise self.mistake(at, f"/{source}/: {message}") from error
+        self.patterns[source, s, i] = made
+        return made
 
     def chunks(self, parts: tuple[str, ...]) -> int:
         """Neighbours, joined: from the last part on, what may follow it."""
@@ -272,33 +330,42 @@ class _Lowering:
         empty = grammar.literal(b"")
         behind, anywhere = empty, [empty]
         for part in reversed(parts):
-            behind = grammar.either([empty, grammar.concat([grammar.literal(part.encode()), behind])])
+            behind = grammar.either(
+                [empty, grammar.concat([grammar.literal(part.encode()), behind])]
+            )
             anywhere.append(behind)
         return grammar.either(anywhere)
 
 
-def _is_regular(item: Item, rules: Mapping[str, Rule], regular: frozenset[str]) -> bool:
-    match item:
-        case Special() | Json():
-            return False
-        case Name(name):
-            return name not in rules or name in regular
-        case Sequence(parts) | Choice(parts) | Both(parts):
-            return all(_is_regular(part, rules, regular) for part in parts)
-        case Repeat(part) | Not(part):
-            return _is_regular(part, rules, regular)
-    return True
+def _is_regular(item: Item, known: Container[str]) -> bool:
+    return all(
+        leaf.name in known if isinstance(leaf, Name) else not isinstance(leaf, (Special, Json))
+        for leaf in leaves(item)
+    )
 
 
-def _regular(rules: Mapping[str, Rule]) -> frozenset[str]:
-    """Rules without attributes that lead to no recursion, token or schema."""
-    found: frozenset[str] = frozenset()
-    while True:
-        more = frozenset(
-            name
-            for name, rule in rules.items()
-            if not rule.attributes and _is_regular(rule.body, rules, found)
-        )
-        if more == found:
-            return found
-        found = more
+def _regular(rules: Mapping[str, Rule], known: Container[str]) -> Iterable[str]:
+    """Rules without attributes that lead to no recursion, token or schema: words like terminals.
+
+    Each comes behind those that it refers to, and none is more than MAX_CHAIN deep.
+    """
+    users: dict[str, list[str]] = {name: [] for name in rules}
+    waiting: dict[str, int] = {}
+    for name, rule in rules.items():
+        parts = [part.name for part in names(rule.body) if part.name in rules]
+        waiting[name] = len(parts)
+        for part in parts:
+            users[part].append(name)
+    depth = dict.fromkeys(rules, 0)
+    ready = [name for name in rules if waiting[name] == 0]
+    while ready:
+        name = ready.pop()
+        is_word = name in known or not rules[name].attributes
+        if not is_word or depth[name] > MAX_CHAIN or not _is_regular(rules[name].body, known):
+            continue
+        yield name
+        for user in users[name]:
+            waiting[user] -= 1
+            depth[user] = max(depth[user], depth[name] + 1)
+            if waiting[user] == 0:
+                ready.append(user)

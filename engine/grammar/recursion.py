@@ -1,28 +1,36 @@
 """Rules without left recursion, matching the same texts.
 
 The matcher goes from left to right and would call such a rule for ever. A rule `a: a x | y` becomes
-`a: y x*`; where rules begin with each other, one is written into the other first (Paull 1963; Aho,
-Sethi and Ullman, section 4.3). How a text is parsed changes, which texts match does not.
+`a: y x*`. Rules that begin with each other get rules for what may stand behind each of them (the
+left-corner transform: Rosenkrantz and Lewis 1970; Johnson 1998). What may be empty before a rule is
+taken in two: some text there, or none at all. How a text is parsed changes, which texts match does
+not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Sequence as Listed
+from typing import Final
 
 from engine.grammar.syntax import (
+    Both,
     Choice,
     Item,
+    Json,
     Literal,
     Name,
+    Not,
     Repeat,
     Rule,
     Sequence,
+    Special,
+    names,
 )
 
 Parts = tuple[Item, ...]  # of a sequence
 
-MAX_ALTERNATIVES = 2000
+MAX_ALTERNATIVES: Final = 5000  # that the rules of one recursion may have
 
 
 class LeftRecursion(Exception):
@@ -33,27 +41,53 @@ class LeftRecursion(Exception):
         self.rule = rule
 
 
-@dataclass
-class Rules:
-    """The rules of a grammar by name. `nullable_words` are terminals that match nothing at all."""
+def without_left_recursion(
+    rules: Mapping[str, Rule], is_empty_word: Callable[[Item], bool]
+) -> dict[str, Rule]:
+    """Raises LeftRecursion where it can't be done. `is_empty_word` is about patterns and names of
+    terminals: whether they match nothing at all."""
+    grammar = _Grammar(rules, is_empty_word)
+    begins = {name: sorted(set(grammar.beginnings(rule.body))) for name, rule in rules.items()}
+    for group in groups(begins):
+        if len(group) > 1 or group[0] in begins[group[0]]:
+            grammar.rewrite(group)
+    grammar.write_nonempty()
+    return grammar.out
 
-    rules: Mapping[str, Rule]
-    nullable_words: frozenset[str]
-    nullable: frozenset[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.nullable = self.nullable_words
-        while True:
-            found = {name for name, rule in self.rules.items() if self.is_nullable(rule.body)}
-            if found <= self.nullable:
-                return
-            self.nullable = self.nullable | found
+class _Grammar:
+    def __init__(self, rules: Mapping[str, Rule], is_empty_word: Callable[[Item], bool]) -> None:
+        self.rules = rules
+        self.out = dict(rules)
+        self.is_empty_word = is_empty_word
+        self.nullable: set[str] = set()
+        self.full_names: dict[str, str] = {}  # of rules for what is left without the empty text
+        self.unwritten: list[str] = []
+        self._find_nullable()
+
+    # What may be empty, and what a text may begin with
+
+    def _find_nullable(self) -> None:
+        users: dict[str, list[str]] = {name: [] for name in self.rules}
+        for name, rule in self.rules.items():
+            for part in names(rule.body):
+                if part.name in users:
+                    users[part.name].append(name)
+        unseen = list(self.rules)
+        while unseen:
+            name = unseen.pop()
+            if name not in self.nullable and self._is_nullable_rule(self.rules[name]):
+                self.nullable.add(name)
+                unseen += users[name]
+
+    def _is_nullable_rule(self, rule: Rule) -> bool:
+        return "suffix" not in rule.attributes and self.is_nullable(rule.body)
 
     def is_nullable(self, item: Item) -> bool:
         match item:
             case Literal(text):
                 return not text
-            case Name(name):
+            case Name(name) if name in self.rules:
                 return name in self.nullable
             case Sequence(parts):
                 return all(map(self.is_nullable, parts))
@@ -61,7 +95,9 @@ class Rules:
                 return any(map(self.is_nullable, parts))
             case Repeat(part, least):
                 return least == 0 or self.is_nullable(part)
-        return False
+            case Special() | Json():
+                return False
+        return self.is_empty_word(item)
 
     def beginnings(self, item: Item) -> Iterator[str]:
         """The rules that a text of `item` may begin with."""
@@ -76,117 +112,191 @@ class Rules:
             case Choice(parts):
                 for part in parts:
                     yield from self.beginnings(part)
-            case Repeat(part):
+            case Repeat(part, _, most) if most != 0:
                 yield from self.beginnings(part)
 
+    # Rules without the empty text
 
-def without_left_recursion(
-    rules: Mapping[str, Rule], nullable_words: frozenset[str] = frozenset()
-) -> dict[str, Rule]:
-    """Raises LeftRecursion where it can't be done."""
-    known = Rules(rules, nullable_words)
-    out = dict(rules)
-    for group in _groups({name: set(known.beginnings(rule.body)) for name, rule in rules.items()}):
-        for name in group:
-            if rules[name].attributes:
-                raise LeftRecursion(rules[name], "a left-recursive rule can't have attributes")
-        _remove(out, group, known)
-    return out
+    def full_name(self, name: str) -> str:
+        """The rule for the texts of another one that are not empty."""
+        if name not in self.nullable:
+            return name
+        if name not in self.full_names:
+            self.full_names[name] = f"{name} (not empty)"
+            self.unwritten.append(name)
+        return self.full_names[name]
 
-
-def _groups(edges: Mapping[str, set[str]]) -> list[list[str]]:
-    """Rules that begin with each other, or each with itself, in the order of the text."""
-    reach: dict[str, set[str]] = {}
-    for name in edges:
-        seen: set[str] = set()
-        open_ = list(edges[name])
-        while open_:
-            other = open_.pop()
-            if other not in seen:
-                seen.add(other)
-                open_ += edges.get(other, ())
-        reach[name] = seen
-    groups: list[list[str]] = []
-    done: set[str] = set()
-    for name in edges:
-        if name in done or name not in reach[name]:
-            continue
-        group = [other for other in edges if other in reach[name] and name in reach[other]]
-        done.update(group)
-        groups.append(group)
-    return groups
-
-
-def _remove(out: dict[str, Rule], group: list[str], known: Rules) -> None:
-    for i, name in enumerate(group):
-        rule = out[name]
-        alternatives = _led(rule.body, frozenset(group), known, rule)
-        for earlier in group[:i]:
-            replaced: list[Parts] = []
-            for parts in alternatives:
-                if parts and isinstance(parts[0], Name) and parts[0].name == earlier:
-                    for front in _led(out[earlier].body, frozenset(group), known, rule):
-                        replaced.append(front + parts[1:])
-                else:
-                    replaced.append(parts)
-            if len(replaced) > MAX_ALTERNATIVES:
-                raise LeftRecursion(rule, f"more than {MAX_ALTERNATIVES} alternatives")
-            alternatives = replaced
-        again: list[Item] = []
-        first: list[Item] = []
-        for parts in alternatives:
-            if parts and isinstance(parts[0], Name) and parts[0].name == name:
-                if parts[1:]:  # a: a says nothing
-                    again.append(Sequence(parts[1:]))
+    def write_nonempty(self) -> None:
+        while self.unwritten:
+            name = self.unwritten.pop()
+            full = self.full_names[name]
+            if full in self.out:  # one of those that were rewritten
+                continue
+            rule = self.rules[name]
+            if "lazy" in rule.attributes:  # what is empty at once is never more
+                body: Item = Choice(())
             else:
-                first.append(Sequence(parts))
-        body: Item = Choice(tuple(first))
-        if again:
-            body = Sequence((body, Repeat(Choice(tuple(again)), 0, None)))
-        out[name] = Rule(name, body, rule.place)
+                body = _choice(self.heads((rule.body,), frozenset(), rule))
+            attributes = dict(rule.attributes)
+            if attributes.get("capture") is True:
+                attributes["capture"] = name
+            self.out[full] = Rule(full, body, rule.place, attributes)
 
+    def heads(self, parts: Parts, group: frozenset[str], rule: Rule) -> list[Parts]:
+        """The texts of `parts` but the empty one, as sequences whose first part is not empty.
 
-def _led(item: Item, group: frozenset[str], known: Rules, rule: Rule) -> list[Parts]:
-    """`item` as alternatives, each of which begins with a rule of the group itself or with none."""
-    out: list[Parts] = []
-    open_: list[Parts] = [(item,)]
-    steps = 0
-    while open_:
-        steps += 1
-        if steps > MAX_ALTERNATIVES * 4:
-            raise LeftRecursion(rule, "a rule that repeats itself without any text")
-        parts = open_.pop(0)
-        if not parts:
-            out.append(parts)
-            continue
-        head, rest = parts[0], parts[1:]
-        leads = any(name in group for name in known.beginnings(head))
-        hides = known.is_nullable(head) and any(
-            name in group for name in known.beginnings(Sequence(rest))
-        )
-        if isinstance(head, Name) and head.name in group:
-            out.append(parts)
-            if known.is_nullable(head):
-                open_.append(rest)
-        elif not leads and not hides:
-            out.append(parts)
+        A first part that is a rule of `group` keeps its name, which stands for its texts but the
+        empty one.
+        """
+        out: list[Parts] = []
+        unseen: list[Parts] = [parts]
+        while unseen:
+            if len(out) + len(unseen) > MAX_ALTERNATIVES:
+                raise LeftRecursion(rule, f"more than {MAX_ALTERNATIVES} alternatives")
+            parts = unseen.pop()
+            if not parts:
+                continue
+            head, rest = parts[0], parts[1:]
+            is_nullable = self.is_nullable(head)
+            leads = not group.isdisjoint(self.beginnings(head))
+            if isinstance(head, Name) and head.name in group:
+                out.append(parts)
+            elif not is_nullable and not leads:
+                out.append(parts)
+                continue
+            elif isinstance(head, Sequence):
+                unseen.append(head.parts + rest)
+                continue
+            elif isinstance(head, Choice):
+                unseen += [(part, *rest) for part in reversed(head.parts)]
+                continue
+            elif isinstance(head, Repeat):
+                out += [front + rest for front in self._repeated(head, group, rule)]
+            elif isinstance(head, Name) and head.name in self.rules:
+                out.append((Name(self.full_name(head.name), head.place), *rest))
+            elif not isinstance(head, Literal):
+                out.append((Both((head, Not(Literal("")))), *rest))
+            if is_nullable:
+                unseen.append(rest)
+        return out
+
+    def _repeated(self, item: Repeat, group: frozenset[str], rule: Rule) -> Iterable[Parts]:
+        if item.most == 0:
+            return
+        least = 0 if self.is_nullable(item.part) else max(0, item.least - 1)
+        more = Repeat(item.part, least, None if item.most is None else item.most - 1)
+        for front in self.heads((item.part,), group, rule):
+            yield (*front, more)
+
+    # Groups of rules that begin with each other
+
+    def rewrite(self, group: Listed[str]) -> None:
+        members = frozenset(group)
+        for name in group:
+            if self.rules[name].attributes:
+                raise LeftRecursion(self.rules[name], "a left-recursive rule can't have attributes")
+        first: dict[str, list[Parts]] = {}
+        behind: dict[str, list[tuple[str, Parts]]] = {name: [] for name in group}
+        for name in group:
+            rule = self.rules[name]
+            first[name] = []
+            for parts in self.heads((rule.body,), members, rule):
+                head = parts[0]
+                if isinstance(head, Name) and head.name in members:
+                    behind[head.name].append((name, parts[1:]))
+                else:
+                    first[name].append(parts)
+        if len(group) == 1:
+            self._rewrite_one(group[0], first[group[0]], behind[group[0]])
         else:
-            open_ = [front + rest for front in _opened(head, rule)] + open_
+            self._rewrite_corners(group, first, behind)
+
+    def _write(self, name: str, body: Item) -> None:
+        rule = self.rules[name]
+        full = self.full_name(name)
+        self.out[full] = Rule(full, body, rule.place)
+        if full != name:
+            both = Choice((Name(full, rule.place), Sequence(())))
+            self.out[name] = Rule(name, both, rule.place)
+
+    def _rewrite_one(self, name: str, first: list[Parts], behind: list[tuple[str, Parts]]) -> None:
+        rule = self.rules[name]
+        again = [more for _, rest in behind for more in self.heads(rest, frozenset(), rule)]
+        body = _choice(first)
+        self._write(name, Sequence((body, Repeat(_choice(again), 0, None))) if again else body)
+
+    def _rewrite_corners(
+        self,
+        group: Listed[str],
+        first: Mapping[str, list[Parts]],
+        behind: Mapping[str, list[tuple[str, Parts]]],
+    ) -> None:
+        """A rule `a behind b` for what may stand behind a `b` with which an `a` begins."""
+        size = 0
+        for name in group:
+            rule = self.rules[name]
+            alternatives = []
+            for corner in group:
+                rest = Name(f"{name} behind {corner}", rule.place)
+                alternatives += [(*parts, rest) for parts in first[corner]]
+                body = self._behind(name, corner, behind)
+                self.out[rest.name] = Rule(rest.name, _choice(body), rule.place)
+                size += len(body)
+                if size + len(alternatives) > MAX_ALTERNATIVES:
+                    raise LeftRecursion(rule, f"more than {MAX_ALTERNATIVES} alternatives")
+            self._write(name, _choice(alternatives))
+
+    def _behind(
+        self, name: str, corner: str, behind: Mapping[str, list[tuple[str, Parts]]]
+    ) -> list[Parts]:
+        reached, unseen = {corner}, [corner]  # rules that the corner may be all of
+        out: list[Parts] = []
+        while unseen:
+            part = unseen.pop()
+            if part == name:
+                out.append(())
+            for whole, rest in behind[part]:
+                more = Name(f"{name} behind {whole}", self.rules[name].place)
+                heads = self.heads(rest, frozenset(), self.rules[name])
+                out += [(*parts, more) for parts in heads]
+                if whole not in reached and all(map(self.is_nullable, rest)):
+                    reached.add(whole)
+                    unseen.append(whole)
+        return out
+
+
+def _choice(alternatives: Iterable[Parts]) -> Item:
+    return Choice(tuple(Sequence(parts) for parts in alternatives))
+
+
+def groups(edges: Mapping[str, Listed[str]]) -> list[list[str]]:
+    """The strongly connected components of a graph (Tarjan 1972), each after those it leads to."""
+    out: list[list[str]] = []
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    is_open: set[str] = set()
+    for root in edges:
+        path = [(root, 0)] if root not in number else []
+        while path:
+            name, at = path.pop()
+            if at == 0:
+                number[name] = low[name] = len(number)
+                stack.append(name)
+                is_open.add(name)
+            else:
+                low[name] = min(low[name], low[edges[name][at - 1]])
+            for i in range(at, len(edges[name])):
+                other = edges[name][i]
+                if other not in number:
+                    path += [(name, i + 1), (other, 0)]
+                    break
+                if other in is_open:
+                    low[name] = min(low[name], number[other])
+            else:
+                if low[name] == number[name]:
+                    group = stack[stack.index(name) :] if stack[-1] != name else [name]
+                    del stack[-len(group) :]
+                    is_open.difference_update(group)
+                    out.append(group)
     return out
-
-
-def _opened(item: Item, rule: Rule) -> list[Parts]:
-    """One step of writing out the front of a sequence."""
-    match item:
-        case Sequence(parts):
-            return [parts]
-        case Choice(parts):
-            return [(part,) for part in parts]
-        case Repeat(part, least, most):
-            fewer = Repeat(part, max(0, least - 1), None if most is None else most - 1)
-            front: list[Parts] = [] if most == 0 else [(part, fewer)]
-            return front + ([()] if least == 0 else [])
-        case Literal(""):
-            return [()]
-    raise LeftRecursion(rule, "left recursion behind something that may be empty")
-

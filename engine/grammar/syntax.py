@@ -5,11 +5,11 @@ Plain values; no parsing, no tokens. `line` and `column` count from 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-FOREVER: Final = None  # a repetition without an upper bound
+MAX_DEPTH: Final = 64  # of groups inside groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,26 @@ class Not:
     part: Item
 
 
-Item = (
-    Literal | Pattern | Name | Special | Json | Chunks | Sequence | Choice | Repeat | Both | Not
-)
+Item = Literal | Pattern | Name | Special | Json | Chunks | Sequence | Choice | Repeat | Both | Not
+
+
+def leaves(item: Item) -> Iterator[Item]:
+    """What an item is made of, in the order of the text."""
+    unseen = [item]
+    while unseen:
+        item = unseen.pop()
+        match item:
+            case Sequence(parts) | Choice(parts) | Both(parts):
+                unseen += reversed(parts)
+            case Repeat(part) | Not(part):
+                unseen.append(part)
+            case _:
+                yield item
+
+
+def names(item: Item) -> Iterator[Name]:
+    """The rules and terminals that an item refers to."""
+    return (leaf for leaf in leaves(item) if isinstance(leaf, Name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -328,7 +328,9 @@ void bind_building(nb::class_<Compiled>& grammar) {
     grammar
         .def(
             "literal",
-            [](Compiled& self, const nb::bytes& text) { return self.expressions().text(view(text)); },
+            [](Compiled& self, const nb::bytes& text) {
+                return self.expressions().text(view(text));
+            },
             "data"_a, "The expression of exactly these bytes.")
         .def(
             "pattern",
@@ -354,12 +356,14 @@ void bind_building(nb::class_<Compiled>& grammar) {
             },
             "parts"_a)
         .def(
-            "either", [list](Compiled& self, const std::vector<Expr>& parts) {
+            "either",
+            [list](Compiled& self, const std::vector<Expr>& parts) {
                 return self.expressions().either(list(parts));
             },
             "parts"_a)
         .def(
-            "both", [list](Compiled& self, const std::vector<Expr>& parts) {
+            "both",
+            [list](Compiled& self, const std::vector<Expr>& parts) {
                 return self.expressions().both(list(parts));
             },
             "parts"_a)
@@ -375,21 +379,28 @@ void bind_building(nb::class_<Compiled>& grammar) {
                 return self.expressions().repeat(e, min, max.value_or(Expressions::forever));
             },
             "expression"_a, "min"_a, "max"_a = nb::none())
-        .def("is_dead", [](Compiled& self, Expr e) { return self.expressions().is_dead(e); },
-             "expression"_a, "Whether nothing matches.")
-        .def("is_nullable", [](Compiled& self, Expr e) { return self.expressions().nullable(e); },
-             "expression"_a, "Whether the empty text matches.")
-        .def("word", [](Compiled& self, Expr e) { return self.add(Kind::word, e, 0, 0); },
-             "expression"_a, "The node of a text that an expression matches.")
-        .def("token", [](Compiled& self, std::uint32_t id) { return self.add(Kind::token, id, 0, 0); },
-             "id"_a, "The node of a token by its id.")
         .def(
-            "sequence", [list](Compiled& self, const std::vector<Node>& parts) {
+            "is_dead", [](Compiled& self, Expr e) { return self.expressions().is_dead(e); },
+            "expression"_a, "Whether nothing matches.")
+        .def(
+            "is_nullable", [](Compiled& self, Expr e) { return self.expressions().nullable(e); },
+            "expression"_a, "Whether the empty text matches.")
+        .def(
+            "word", [](Compiled& self, Expr e) { return self.add(Kind::word, e, 0, 0); },
+            "expression"_a, "The node of a text that an expression matches.")
+        .def(
+            "token",
+            [](Compiled& self, std::uint32_t id) { return self.add(Kind::token, id, 0, 0); },
+            "id"_a, "The node of a token by its id.")
+        .def(
+            "sequence",
+            [list](Compiled& self, const std::vector<Node>& parts) {
                 return self.add_list(Kind::sequence, list(parts));
             },
             "parts"_a)
         .def(
-            "choice", [list](Compiled& self, const std::vector<Node>& parts) {
+            "choice",
+            [list](Compiled& self, const std::vector<Node>& parts) {
                 return self.add_list(Kind::choice, list(parts));
             },
             "parts"_a)
@@ -401,23 +412,27 @@ void bind_building(nb::class_<Compiled>& grammar) {
             "node"_a, "min"_a, "max"_a = nb::none())
         .def("declare", &Compiled::declare, "A new rule's number.")
         .def("define", &Compiled::define, "rule"_a, "node"_a)
-        .def("rule", [](Compiled& self, std::uint32_t rule) { return self.add(Kind::rule, rule, 0, 0); },
-             "rule"_a, "The node that refers to a rule.")
+        .def(
+            "rule",
+            [](Compiled& self, std::uint32_t rule) { return self.add(Kind::rule, rule, 0, 0); },
+            "rule"_a, "The node that refers to a rule.")
         .def(
             "capture",
             [](Compiled& self, const std::string& name, Node node) {
                 return self.add(Kind::capture, self.capture(name), node, 0);
             },
             "name"_a, "node"_a)
-        .def("schema", [](Compiled& self, const std::string& text) { return self.schema(text); },
-             "text"_a,
-             "The node of a JSON value that a schema, JSON text, allows. Raises SchemaError("
-             "message, pointer, keyword), JsonError, TooComplex.")
-        .def("add_resource",
-             [](Compiled& self, const std::string& uri, const std::string& text) {
-                 self.add_resource(uri, text);
-             },
-             "uri"_a, "text"_a, "A document that schemas may refer to.")
+        .def(
+            "schema", [](Compiled& self, const std::string& text) { return self.schema(text); },
+            "text"_a,
+            "The node of a JSON value that a schema, JSON text, allows. Raises SchemaError("
+            "message, pointer, keyword), JsonError, TooComplex.")
+        .def(
+            "add_resource",
+            [](Compiled& self, const std::string& uri, const std::string& text) {
+                self.add_resource(uri, text);
+            },
+            "uri"_a, "text"_a, "A document that schemas may refer to.")
         .def("finish", &Compiled::finish, "start"_a, "Makes `start` the grammar's start.");
 }
 
@@ -428,9 +443,8 @@ void bind_grammar(nb::module_& m) {
             [](Vocabulary* self, const nb::bytes& data, const Buffer<const std::uint64_t>& offsets,
                std::vector<std::int32_t> ends) {
                 const std::span<const std::uint64_t> span(offsets.data(), offsets.size());
-                without_lock([&, text = view(data)] {
-                    new (self) Vocabulary(text, span, std::move(ends));
-                });
+                without_lock(
+                    [&, text = view(data)] { new (self) Vocabulary(text, span, std::move(ends)); });
             },
             "data"_a, "offsets"_a.noconvert(), "ends"_a)
         .def_prop_ro("n_vocab", &Vocabulary::n_vocab)
@@ -451,8 +465,9 @@ void bind_grammar(nb::module_& m) {
            bool any_order, bool best_effort, bool checks_formats,
            const std::optional<std::vector<std::string>>& spacing,
            const std::optional<Property>& property) {
-            new (self) Compiled(std::move(vocabulary), schema_options(escapes, any_order, best_effort,
-                                                                      checks_formats, property));
+            new (self)
+                Compiled(std::move(vocabulary),
+                         schema_options(escapes, any_order, best_effort, checks_formats, property));
             if (spacing) self->set_spacing(*spacing);
         },
         "vocabulary"_a, nb::kw_only(), "escapes"_a = "needed", "any_order"_a = false,
@@ -462,59 +477,92 @@ void bind_grammar(nb::module_& m) {
         "the colon. `property` gives the ranges of a Unicode property.");
     bind_building(grammar);
     grammar
-        .def_prop_ro("weakened", [](Compiled& self) { return self.schemas().weakened(); })
-        .def_prop_ro("memory_bytes", [](Compiled& self) {
-            const auto lock = self.lock();
-            return self.memory_bytes();
-        })
+        .def_prop_ro("weakened",
+                     [](Compiled& self) {
+                         return without_lock([&] {
+                             const auto lock = self.lock();
+                             return self.schemas().weakened();
+                         });
+                     })
+        .def_prop_ro("memory_bytes",
+                     [](Compiled& self) {
+                         return without_lock([&] {
+                             const auto lock = self.lock();
+                             return self.memory_bytes();
+                         });
+                     })
         .def_rw("memory_limit", &Compiled::memory_limit);
     nb::class_<Matcher>(m, "Matcher", "One walk through a grammar, a token at a time.")
         .def(nb::init<std::shared_ptr<Compiled>>(), "grammar"_a)
         .def(
             "mask",
             [](Matcher& self, Buffer<std::uint32_t> mask) {
+                check_words(mask.size(), self.n_vocab());
                 without_lock([&] { self.mask({mask.data(), mask.size()}); });
             },
             "mask"_a.noconvert(), "Writes the tokens that may follow.")
-        .def("allows", [](Matcher& self, std::int32_t t) { return without_lock([&] { return self.allows(t); }); },
-             "token"_a)
-        .def("advance", [](Matcher& self, std::int32_t t) { return without_lock([&] { return self.advance(t); }); },
-             "token"_a, "False, and nothing changes, where the token is refused.")
-        .def("advance_bytes",
-             [](Matcher& self, const nb::bytes& data) {
-                 return without_lock([&, text = view(data)] { return self.advance(text); });
-             },
-             "data"_a)
+        .def(
+            "allows",
+            [](Matcher& self, std::int32_t t) {
+                return without_lock([&] { return self.allows(t); });
+            },
+            "token"_a)
+        .def(
+            "advance",
+            [](Matcher& self, std::int32_t t) {
+                return without_lock([&] { return self.advance(t); });
+            },
+            "token"_a, "False, and nothing changes, where the token is refused.")
+        .def(
+            "advance_bytes",
+            [](Matcher& self, const nb::bytes& data) {
+                return without_lock([&, text = view(data)] { return self.advance(text); });
+            },
+            "data"_a)
         .def("rewind", &Matcher::rewind, "count"_a)
         .def("fork", [](const Matcher& self) { return new Matcher(self); })
         .def("__len__", &Matcher::length)
-        .def_prop_ro("is_accepting", &Matcher::is_accepting)
-        .def_prop_ro("is_done", &Matcher::is_done)
-        .def("forced",
-             [](Matcher& self, std::size_t most) {
-                 const std::string out = self.forced(most);
-                 return nb::bytes(out.data(), out.size());
-             },
-             "most"_a = 4096, "The bytes that must come, as far as there is no choice.")
+        .def_prop_ro(
+            "is_accepting",
+            [](Matcher& self) { return without_lock([&] { return self.is_accepting(); }); })
+        .def_prop_ro("is_done",
+                     [](Matcher& self) { return without_lock([&] { return self.is_done(); }); })
+        .def(
+            "forced",
+            [](Matcher& self, std::size_t most) {
+                const std::string out = without_lock([&] { return self.forced(most); });
+                return nb::bytes(out.data(), out.size());
+            },
+            "most"_a = 4096, "The bytes that must come, as far as there is no choice.")
         .def("first_bytes",
              [](Matcher& self) {
                  std::string out;
-                 self.first_bytes().each([&](std::uint8_t byte) { out += char(byte); });
+                 const ByteSet bytes = without_lock([&] { return self.first_bytes(); });
+                 bytes.each([&](std::uint8_t byte) { out += char(byte); });
                  return nb::bytes(out.data(), out.size());
              })
-        .def("explain",
-             [](Matcher& self, std::int32_t token) {
-                 const auto [taken, next] = self.explain(token);
-                 std::string out;
-                 next.each([&](std::uint8_t byte) { out += char(byte); });
-                 return std::pair(taken, nb::bytes(out.data(), out.size()));
-             },
-             "token"_a,
-             "How many bytes of a token are taken before it is refused, and the bytes that could "
-             "stand there.")
+        .def(
+            "explain",
+            [](Matcher& self, std::int32_t token) {
+                const auto [taken, next] = without_lock([&] { return self.explain(token); });
+                std::string out;
+                next.each([&](std::uint8_t byte) { out += char(byte); });
+                return std::pair(taken, nb::bytes(out.data(), out.size()));
+            },
+            "token"_a,
+            "How many bytes of a token are taken before it is refused, and the bytes that could "
+            "stand there.")
+        .def(
+            "allowed_summary",
+            [](Matcher& self) {
+                const std::string out = without_lock([&] { return self.allowed_summary(); });
+                return nb::str(out.data(), out.size());
+            },
+            "What may come next, in words for people.")
         .def("captures", [](Matcher& self) {
+            const auto found = without_lock([&] { return self.captures(); });
             std::vector<std::pair<std::string, nb::bytes>> out;
-            for (const auto& [name, data] : self.captures())
+            for (const auto& [name, data] : found)
                 out.emplace_back(name, nb::bytes(data.data(), data.size()));
             return out;
         });

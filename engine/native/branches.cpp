@@ -7,34 +7,6 @@
 
 namespace engine {
 
-std::uint32_t types::named(std::string_view name) {
-    if (name == "null") return types::null;
-    if (name == "boolean") return types::boolean;
-    if (name == "integer") return types::integer;
-    if (name == "number") return types::number;
-    if (name == "string") return types::string;
-    if (name == "array") return types::array;
-    return name == "object" ? types::object : 0;
-}
-
-std::uint32_t types::of(const Json& json) {
-    switch (json.type) {
-    case Json::Type::null:
-        return types::null;
-    case Json::Type::boolean:
-        return json.truth ? types::yes : types::no;
-    case Json::Type::number:
-        return Decimal::parse(json.text).is_integer() ? types::integer : types::fraction;
-    case Json::Type::string:
-        return types::string;
-    case Json::Type::array:
-        return types::array;
-    case Json::Type::object:
-        return types::object;
-    }
-    return 0;
-}
-
 bool is_assertion(std::string_view key) {
     static constexpr std::array keys{
         "type",        "const",     "enum",          "multipleOf",    "maximum",
@@ -54,52 +26,193 @@ std::vector<Clause> Branches::of(const std::vector<Atom>& atoms) {
     while (!open.empty()) {
         Branch branch = std::move(open.back());
         open.pop_back();
+        ++schemas_.n_branches_;
         if (!settle(branch)) continue;
-        if (branch.choices.empty()) {
+        if (branch.choices.empty() && branch.one_ofs.empty()) {
             out.push_back(std::move(branch.clause));
             continue;
         }
-        // The choice with the fewest options first: it decides the most.
-        const auto smallest = std::ranges::min_element(
-            branch.choices, {}, [](const std::vector<Option>& options) { return options.size(); });
-        const std::vector<Option> options = std::move(*smallest);
-        branch.choices.erase(smallest);
-        count += options.size();
+        const std::size_t before = open.size();
+        split(std::move(branch), open);
+        count += open.size() - before;
         if (count > schemas_.options_.max_branches)
             throw TooComplex("more than " + std::to_string(schemas_.options_.max_branches) +
                              " combinations of anyOf, oneOf, not and if in one place");
-        for (auto option = options.rbegin(); option != options.rend(); ++option) {
-            Branch next = branch;
-            next.todo = *option;
-            open.push_back(std::move(next));
-        }
     }
+    return out;
+}
+
+std::vector<Atom> Branches::inside(Atom given) {
+    Branch branch;
+    std::vector<Atom> out;
+    if (!apply_atom(branch, given, 0)) return out;
+    const auto add_facts = [&](const std::vector<Fact>& facts) {
+        for (const Fact& fact : facts)
+            if (fact.kind == Kind::atom || fact.kind == Kind::item_at ||
+                fact.kind == Kind::contains || fact.kind == Kind::property || fact.has_atom)
+                out.push_back(fact.atom);
+    };
+    add_facts(branch.todo);
+    for (const auto& options : branch.choices) std::ranges::for_each(options, add_facts);
+    for (const auto& one_of : branch.one_ofs)
+        out.insert(out.end(), one_of.parts.begin(), one_of.parts.end());
+    const Clause& clause = branch.clause;
+    for (const auto& member : clause.members) {
+        for (const auto& property : member.table->properties) out.push_back(property.second);
+        for (const auto& pattern : member.table->patterns) out.push_back(pattern.second);
+        if (member.table->additional) out.push_back(*member.table->additional);
+    }
+    for (const auto& member : clause.items) {
+        out.insert(out.end(), member.first.begin(), member.first.end());
+        if (member.rest) out.push_back(*member.rest);
+    }
+    for (const auto& other : clause.other_items) out.push_back(other.atom);
+    for (const auto& other : clause.other_properties) out.push_back(other.atom);
+    out.insert(out.end(), clause.names.begin(), clause.names.end());
+    return out;
+}
+
+/// The ways to take one choice: that with the fewest options, which decides the most.
+void Branches::split(Branch branch, std::vector<Branch>& out) {
+    const auto smallest = std::ranges::min_element(
+        branch.choices, {}, [](const std::vector<Option>& options) { return options.size(); });
+    const bool has_choice = smallest != branch.choices.end();
+    if (!branch.one_ofs.empty() &&
+        (!has_choice || branch.one_ofs.back().parts.size() <= smallest->size()))
+        return split_one_of(std::move(branch), out);
+    const std::vector<Option> options = std::move(*smallest);
+    branch.choices.erase(smallest);
+    for (auto option = options.rbegin(); option != options.rend(); ++option) {
+        Branch next = branch;
+        next.todo = *option;
+        out.push_back(std::move(next));
+    }
+}
+
+/// One part holds and the others don't, which needs saying only of those that could.
+void Branches::split_one_of(Branch branch, std::vector<Branch>& out) {
+    const auto [parts, scope] = std::move(branch.one_ofs.back());
+    branch.one_ofs.pop_back();
+    for (auto one = parts.rbegin(); one != parts.rend(); ++one) {
+        Branch next = branch;
+        next.todo = {atom(*one, scope)};
+        if (!settle(next)) continue;
+        std::vector<Fact> others;
+        for (const Atom other : parts)
+            if (other != *one && !excludes(next, *one, other, scope))
+                others.push_back(atom(opposite(other)));
+        if (std::ranges::count(parts, *one) > 1) continue; // it would hold twice
+        next.todo = std::move(others);
+        out.push_back(std::move(next));
+    }
+}
+
+/// Whether `other` can't hold in a branch in which `one` does.
+bool Branches::excludes(const Branch& branch, Atom one, Atom other, int scope) {
+    if (exclude_each_other(one, other)) return true;
+    Branch both = branch;
+    both.todo = {atom(other, scope)};
+    return !settle(both);
+}
+
+bool Branches::exclude_each_other(Atom one, Atom other) {
+    const std::pair key = std::minmax(one, other);
+    const auto known = schemas_.exclusive_.find(key);
+    if (known != schemas_.exclusive_.end()) return known->second;
+    Branch both;
+    both.todo = {atom(one), atom(other)};
+    bool out = !settle(both);
+    if (!out) out = schemas_.is_surely_dead(schemas_.value_of({one, other}), 3);
+    schemas_.exclusive_.emplace(key, out);
     return out;
 }
 
 /// Works off what must hold; false if it can't.
 bool Branches::settle(Branch& branch) {
-    while (!branch.todo.empty()) {
-        const Fact fact = std::move(branch.todo.back());
-        branch.todo.pop_back();
-        if (!apply(branch, fact) || branch.clause.types == 0) return false;
-    }
-    // An option that no longer fits is none; of one that is left alone we needn't choose.
+    do {
+        while (!branch.todo.empty()) {
+            const Fact fact = std::move(branch.todo.back());
+            branch.todo.pop_back();
+            if (!apply(branch, fact) || branch.clause.types == 0) return false;
+        }
+        if (!take_options(branch)) return false;
+    } while (!branch.todo.empty());
+    return is_possible(branch);
+}
+
+/// An option that no longer fits is none; of one that is left alone we needn't choose.
+bool Branches::take_options(Branch& branch) {
     for (std::size_t i = 0; i < branch.choices.size(); ++i) {
         auto& options = branch.choices[i];
         std::erase_if(options, [&](const Option& option) {
             return std::ranges::any_of(option, [&](const Fact& fact) {
                 if (fact.kind == Kind::types) return (fact.n & branch.clause.types) == 0;
-                return fact.kind == Kind::atom && branch.done.contains(opposite(fact.atom));
+                if (fact.kind == Kind::absent)
+                    return std::ranges::find(branch.clause.required, fact.name) !=
+                           branch.clause.required.end();
+                return fact.kind == Kind::atom && branch.has(opposite(fact.atom));
             });
         });
         if (options.empty()) return false;
         if (options.size() > 1) continue;
-        branch.todo = std::move(options.front());
-        branch.choices.erase(branch.choices.begin() + std::ptrdiff_t(i));
-        return settle(branch);
+        branch.todo.insert(branch.todo.end(), options.front().begin(), options.front().end());
+        branch.choices.erase(branch.choices.begin() + std::ptrdiff_t(i--));
     }
     return true;
+}
+
+/// Leaves out types that can't be, as far as that is cheap to see; false if none is left.
+bool Branches::is_possible(Branch& branch) {
+    Clause& clause = branch.clause;
+    if (clause.values) {
+        std::erase_if(*clause.values,
+                      [&](const Json* v) { return (types::of(*v) & clause.types) == 0; });
+        if (clause.values->empty()) return false;
+    }
+    if ((clause.types & types::object) != 0)
+        for (const auto& name : clause.required)
+            if (!has_value(clause, name)) clause.types &= ~types::object;
+    if (clause.min_items > clause.max_items) clause.types &= ~types::array;
+    constexpr std::uint32_t looked_at = 4;
+    if ((clause.types & types::array) != 0)
+        for (std::uint32_t i = 0; i < std::min(clause.min_items, looked_at); ++i)
+            if (!has_item(clause, i)) clause.types &= ~types::array;
+    return clause.types != 0;
+}
+
+bool Branches::has_value(const Clause& clause, const std::string& name) {
+    const std::string spelled = schemas_.keys_.spelled(name);
+    std::vector<Atom> atoms;
+    for (const auto& member : clause.members) member.table->collect(pool_, name, spelled, atoms);
+    for (const auto& [other, atom] : clause.properties)
+        if (other == name) atoms.push_back(atom);
+    Sketch sketch;
+    for (const Atom each : atoms) sketch.meet(schemas_.sketch(each));
+    return !sketch.is_dead();
+}
+
+bool Branches::has_item(const Clause& clause, std::uint32_t index) {
+    Sketch sketch;
+    for (const auto& member : clause.items) {
+        if (index < member.first.size())
+            sketch.meet(schemas_.sketch(member.first[index]));
+        else if (member.rest)
+            sketch.meet(schemas_.sketch(*member.rest));
+    }
+    for (const auto& [at, atom] : clause.items_at)
+        if (at == index) sketch.meet(schemas_.sketch(atom));
+    return !sketch.is_dead();
+}
+
+bool PropertyTable::collect(Expressions& pool, const std::string& name, const std::string& spelled,
+                            std::vector<Atom>& atoms) const {
+    bool is_named = false;
+    if (const auto own = by_name.find(name); own != by_name.end())
+        atoms.push_back(own->second), is_named = true;
+    for (const auto& [keys, atom] : patterns)
+        if (pool.matches(keys, spelled)) atoms.push_back(atom), is_named = true;
+    if (!is_named && additional) atoms.push_back(*additional);
+    return is_named || additional;
 }
 
 bool Branches::apply(Branch& branch, const Fact& fact) {
@@ -191,8 +304,8 @@ bool Branches::apply(Branch& branch, const Fact& fact) {
 }
 
 bool Branches::apply_atom(Branch& branch, Atom atom, int scope) {
-    if (!branch.done.insert(atom).second) return true;
-    if (branch.done.contains(opposite(atom))) return false;
+    if (!branch.done.insert({atom, scope}).second) return true;
+    if (branch.has(opposite(atom))) return false;
     const std::uint32_t schema = atom / 2;
     const bool is_not = atom % 2 != 0;
     const Json* json = schemas_.schemas_[schema].json;

@@ -3,13 +3,17 @@
 /// Knows keywords and their negations. Does not know shapes or bytes.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "schema.h"
+#include "sketches.h"
 
 namespace engine {
 
@@ -23,20 +27,6 @@ constexpr Atom opposite(Atom atom) {
     return atom ^ 1;
 }
 
-/// JSON's types as bits; numbers are integers or fractions, by value.
-namespace types {
-inline constexpr std::uint32_t null = 1, yes = 2, no = 4, integer = 8, fraction = 16, string = 32,
-                               array = 64, object = 128, number = integer | fraction,
-                               boolean = yes | no, all = 255;
-/// Of a type's name; 0 where there is no such type.
-std::uint32_t named(std::string_view name);
-std::uint32_t of(const Json& json);
-} // namespace types
-
-inline bool is_scalar(const Json& json) {
-    return !json.is(Json::Type::array) && !json.is(Json::Type::object);
-}
-
 /// Items as one schema describes them. `rest` is that of all others, if it says anything.
 struct ArrayMember {
     std::vector<Atom> first;
@@ -45,10 +35,19 @@ struct ArrayMember {
 };
 
 /// Properties as one schema describes them.
-struct ObjectMember {
+struct PropertyTable {
     std::vector<std::pair<std::string, Atom>> properties;
+    std::unordered_map<std::string, Atom> by_name;
     std::vector<std::pair<Expr, Atom>> patterns;
     std::optional<Atom> additional;
+
+    /// What it demands of the property `name`, written as `spelled`; false if nothing at all.
+    bool collect(Expressions& pool, const std::string& name, const std::string& spelled,
+                 std::vector<Atom>& atoms) const;
+};
+
+struct ObjectMember {
+    std::shared_ptr<const PropertyTable> table;
     int scope = 0;
 };
 
@@ -110,6 +109,8 @@ class Branches {
 
     /// The clauses whose union the atoms mean. Throws SchemaError, TooComplex.
     std::vector<Clause> of(const std::vector<Atom>& atoms);
+    /// The atoms that one leads to by its own keywords.
+    std::vector<Atom> inside(Atom atom);
 
   private:
     enum class Kind : std::uint8_t {
@@ -149,14 +150,31 @@ class Branches {
         bool has_atom = false;
     };
     using Option = std::vector<Fact>;
+    struct OneOf {
+        std::vector<Atom> parts;
+        int scope;
+    };
     struct Branch {
         Clause clause;
         std::vector<Fact> todo;
         std::vector<std::vector<Option>> choices;
-        std::set<Atom> done;
+        std::vector<OneOf> one_ofs;
+        std::set<std::pair<Atom, int>> done; // with their scopes
+        bool has(Atom atom) const {
+            const auto at = done.lower_bound({atom, -1});
+            return at != done.end() && at->first == atom;
+        }
     };
 
     bool settle(Branch& branch);
+    bool take_options(Branch& branch);
+    bool is_possible(Branch& branch);
+    bool has_value(const Clause& clause, const std::string& name);
+    bool has_item(const Clause& clause, std::uint32_t index);
+    void split(Branch branch, std::vector<Branch>& out);
+    void split_one_of(Branch branch, std::vector<Branch>& out);
+    bool excludes(const Branch& branch, Atom one, Atom other, int scope);
+    bool exclude_each_other(Atom one, Atom other);
     bool apply(Branch& branch, const Fact& fact);
     bool apply_atom(Branch& branch, Atom atom, int scope);
     bool positive(Branch& branch, std::uint32_t schema, int scope);
@@ -172,6 +190,7 @@ class Branches {
                         const Json& value);
     void negated_array(std::vector<Option>& out, std::uint32_t schema, const std::string& key,
                        const Json& value);
+    const std::shared_ptr<const PropertyTable>& properties(std::uint32_t schema);
     void members(Branch& branch, std::uint32_t schema, int scope);
     bool literal(Branch& branch, std::uint32_t schema, bool is_not);
     bool has_unevaluated_around(const Branch& branch, int scope) const;

@@ -35,7 +35,8 @@ struct ByteSet {
             if (words[i] != 0) return std::uint8_t(i * 64 + unsigned(std::countr_zero(words[i])));
         return 0;
     }
-    template <class Visit> constexpr void each(Visit&& visit) const {
+    template <class Visit>
+    constexpr void each(Visit&& visit) const {
         for (unsigned i = 0; i < 4; ++i)
             for (auto rest = words[i]; rest != 0; rest &= rest - 1)
                 visit(std::uint8_t(i * 64 + unsigned(std::countr_zero(rest))));

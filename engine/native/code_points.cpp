@@ -8,7 +8,9 @@ namespace {
 
 constexpr std::uint32_t no_character = 0xfffd;
 
-bool is_surrogate(std::uint32_t point) { return point >= 0xd800 && point <= 0xdfff; }
+bool is_surrogate(std::uint32_t point) {
+    return point >= 0xd800 && point <= 0xdfff;
+}
 
 /// What JSON writes behind the backslash for a character that has a short escape, else 0.
 char short_escape(std::uint32_t point) {
@@ -67,10 +69,12 @@ void CodePoints::tidy() {
 CodePoints CodePoints::without_ascii_case() const {
     auto out = ranges_;
     for (const auto& [first, final] : ranges_) {
-        for (const auto& [from, to, shift] : {std::tuple{'a', 'z', -32}, std::tuple{'A', 'Z', 32}}) {
+        for (const auto& [from, to, shift] :
+             {std::tuple{'a', 'z', -32}, std::tuple{'A', 'Z', 32}}) {
             const auto low = std::max(first, std::uint32_t(from));
             const auto high = std::min(final, std::uint32_t(to));
-            if (low <= high) out.emplace_back(low + std::uint32_t(shift), high + std::uint32_t(shift));
+            if (low <= high)
+                out.emplace_back(low + std::uint32_t(shift), high + std::uint32_t(shift));
         }
     }
     return CodePoints(std::move(out));
@@ -109,7 +113,8 @@ std::string utf8(std::uint32_t point) {
     if (point < 0x80) return {char(point)};
     if (point < 0x800) return {char(0xc0 | point >> 6), char(0x80 | (point & 63))};
     if (point < 0x10000)
-        return {char(0xe0 | point >> 12), char(0x80 | (point >> 6 & 63)), char(0x80 | (point & 63))};
+        return {char(0xe0 | point >> 12), char(0x80 | (point >> 6 & 63)),
+                char(0x80 | (point & 63))};
     return {char(0xf0 | point >> 18), char(0x80 | (point >> 12 & 63)),
             char(0x80 | (point >> 6 & 63)), char(0x80 | (point & 63))};
 }
@@ -117,8 +122,12 @@ std::string utf8(std::uint32_t point) {
 std::pair<std::uint32_t, std::size_t> first_character(std::string_view data) {
     const auto byte = [&](std::size_t i) { return std::uint32_t(std::uint8_t(data[i])); };
     const std::uint32_t lead = byte(0);
-    const std::size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2
-                               : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    const std::size_t length = lead < 0x80   ? 1
+                               : lead < 0xc2 ? 0
+                               : lead < 0xe0 ? 2
+                               : lead < 0xf0 ? 3
+                               : lead < 0xf5 ? 4
+                                             : 0;
     if (length == 1) return {lead, 1};
     if (length == 0 || data.size() < length) return {no_character, 1};
     std::uint32_t point = lead & (0x7fU >> length);
@@ -234,8 +243,8 @@ Expr Characters::escapes_of(const CodePoints& set) {
 /// Four hexadecimal digits, or for a character beyond the first 65,536 a pair of surrogates.
 Expr Characters::hex_of(const CodePoints& set) {
     std::vector<Expr> parts;
-    const auto pair = [&](std::uint32_t high_first, std::uint32_t high_last, std::uint32_t low_first,
-                          std::uint32_t low_last) {
+    const auto pair = [&](std::uint32_t high_first, std::uint32_t high_last,
+                          std::uint32_t low_first, std::uint32_t low_last) {
         const Expr high = sequence(0xd800 + high_first, 0xd800 + high_last, 4, 4);
         const Expr low = sequence(0xdc00 + low_first, 0xdc00 + low_last, 4, 4);
         parts.push_back(expressions_.concat({high, expressions_.text("\\u"), low}));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 
 namespace engine {
 
@@ -20,7 +21,9 @@ Vocabulary::Vocabulary(std::string_view data, std::span<const std::uint64_t> off
                      .count();
 }
 
-bool Vocabulary::is_end(std::int32_t id) const { return std::ranges::binary_search(ends_, id); }
+bool Vocabulary::is_end(std::int32_t id) const {
+    return std::ranges::binary_search(ends_, id);
+}
 
 Compiled::Compiled(std::shared_ptr<const Vocabulary> vocabulary, SchemaOptions options)
     : vocabulary_(std::move(vocabulary)), plain_(pool_, Writing::plain),
@@ -79,12 +82,101 @@ void Compiled::add_resource(const std::string& uri, std::string_view document) {
 
 void Compiled::finish(Node start) {
     grammar_.start = start;
+    check_numbers();
+    prune();
     fresh_machine();
+}
+
+void Compiled::define(std::uint32_t rule, Node node) {
+    if (rule >= grammar_.rules.size()) throw std::invalid_argument("a rule that was not declared");
+    grammar_.rules[rule] = node;
+}
+
+/// Every number in the grammar is one of something that is there.
+void Compiled::check_numbers() const {
+    using Kind = GrammarNode::Kind;
+    const auto check = [](bool is_there) {
+        if (!is_there) throw std::invalid_argument("a grammar that refers to what isn't there");
+    };
+    const std::size_t n = grammar_.nodes.size();
+    check(grammar_.start < n);
+    for (const Node rule : grammar_.rules) check(rule < n);
+    for (const Node part : grammar_.lists) check(part < n);
+    for (const GrammarNode& node : grammar_.nodes) {
+        if (node.kind == Kind::word) check(node.a < pool_.size());
+        if (node.kind == Kind::token) check(node.a < vocabulary_->n_vocab());
+        if (node.kind == Kind::repeat) check(node.a < n && node.b <= node.c);
+        if (node.kind == Kind::rule) check(node.a < grammar_.rules.size());
+        if (node.kind == Kind::capture) check(node.b < n && node.a < grammar_.captures.size());
+    }
+}
+
+/// Leaves out what no text matches, such as a rule that has no end: every place is then alive.
+void Compiled::prune() {
+    using Kind = GrammarNode::Kind;
+    const std::size_t n = grammar_.nodes.size();
+    const auto parts = [&](const GrammarNode& node) {
+        return std::span(grammar_.lists).subspan(node.a, node.b);
+    };
+    std::vector<std::vector<Node>> above(n); // the nodes that a node is a part of
+    for (Node i = 0; i < n; ++i) {
+        const GrammarNode& node = grammar_.nodes[i];
+        if (node.kind == Kind::sequence || node.kind == Kind::choice)
+            for (const Node part : parts(node)) above[part].push_back(i);
+        else if (node.kind == Kind::repeat)
+            above[node.a].push_back(i);
+        else if (node.kind == Kind::rule)
+            above[grammar_.rules[node.a]].push_back(i);
+        else if (node.kind == Kind::capture)
+            above[node.b].push_back(i);
+    }
+    std::vector<bool> ends(n); // whether some text matches
+    const auto has_end = [&](const GrammarNode& node) {
+        switch (node.kind) {
+        case Kind::word:
+            return !pool_.is_dead(node.a);
+        case Kind::token:
+            return true;
+        case Kind::value:
+            return !schemas_->is_dead(node.a);
+        case Kind::sequence:
+            return std::ranges::all_of(parts(node), [&](Node part) { return ends[part]; });
+        case Kind::choice:
+            return std::ranges::any_of(parts(node), [&](Node part) { return ends[part]; });
+        case Kind::repeat:
+            return node.b == 0 || ends[node.a];
+        case Kind::rule:
+            return bool(ends[grammar_.rules[node.a]]);
+        case Kind::capture:
+            return bool(ends[node.b]);
+        }
+        return false;
+    };
+    std::vector<Node> open(n);
+    std::iota(open.begin(), open.end(), Node(0));
+    while (!open.empty()) {
+        const Node i = open.back();
+        open.pop_back();
+        if (ends[i] || !has_end(grammar_.nodes[i])) continue;
+        ends[i] = true;
+        open.insert(open.end(), above[i].begin(), above[i].end());
+    }
+    if (!ends[grammar_.start]) throw std::invalid_argument("no text matches the grammar");
+    for (GrammarNode& node : grammar_.nodes) {
+        if (node.kind == Kind::repeat && !ends[node.a]) node.c = 0;
+        if (node.kind != Kind::choice) continue;
+        const auto first = grammar_.lists.begin() + std::ptrdiff_t(node.a);
+        const auto kept =
+            std::stable_partition(first, first + node.b, [&](Node part) { return ends[part]; });
+        node.b = std::uint32_t(kept - first);
+    }
 }
 
 void Compiled::fresh_machine() {
     const CodePoints special{{0, 0x1f}, {'"', '"'}, {'\\', '\\'}, {0x2028, 0x2029}};
+    ++epoch_;
     masks_.reset();
+    captures_ = std::make_unique<Captures>(pool_, grammar_, schemas_.get());
     machine_ = std::make_unique<Machine>(pool_, grammar_, schemas_.get());
     masks_ = std::make_unique<Masks>(vocabulary_->trie(), vocabulary_->slices(), *machine_,
                                      std::vector{json_.any(), keys_.any(), plain_.any()},
@@ -92,14 +184,15 @@ void Compiled::fresh_machine() {
 }
 
 std::size_t Compiled::memory_bytes() const {
-    return pool_.memory_bytes() + machine_->memory_bytes() + masks_->memory_bytes();
+    if (!is_finished()) return pool_.memory_bytes();
+    return pool_.memory_bytes() + machine_->memory_bytes() + masks_->memory_bytes() +
+           captures_->memory_bytes();
 }
 
 void Compiled::bound_memory() {
     if (memory_bytes() <= memory_limit) return;
     pool_.forget();
     fresh_machine();
-    ++epoch_;
     if (memory_bytes() > memory_limit)
         throw TooComplex("the grammar needs more than " + std::to_string(memory_limit >> 20) +
                          " MiB");

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "captures.h"
 #include "expressions.h"
 #include "grammar.h"
 #include "machine.h"
@@ -63,7 +64,7 @@ class Compiled {
     Node add(GrammarNode::Kind kind, std::uint32_t a, std::uint32_t b, std::uint32_t c);
     Node add_list(GrammarNode::Kind kind, std::span<const Node> parts);
     std::uint32_t declare();
-    void define(std::uint32_t rule, Node node) { grammar_.rules[rule] = node; }
+    void define(std::uint32_t rule, Node node);
     std::uint32_t capture(const std::string& name);
     /// A JSON value that `schema`, JSON text, allows. Throws JsonError, SchemaError, TooComplex.
     Node schema(std::string_view schema);
@@ -73,11 +74,13 @@ class Compiled {
     /// Throws std::invalid_argument for a grammar that no text matches.
     void finish(Node start);
 
+    bool is_finished() const { return masks_ != nullptr; }
     const Vocabulary& vocabulary() const { return *vocabulary_; }
     const Grammar& grammar() const { return grammar_; }
     std::unique_lock<std::mutex> lock() { return std::unique_lock(mutex_); }
     Machine& machine() { return *machine_; }
     Masks& masks() { return *masks_; }
+    Captures& captures() { return *captures_; }
     /// Counts up whenever all places were forgotten.
     std::uint64_t epoch() const { return epoch_; }
     /// Forgets everything that can be worked out again if it is more than `memory_limit`.
@@ -86,6 +89,8 @@ class Compiled {
     std::size_t memory_limit = std::size_t(256) << 20;
 
   private:
+    void check_numbers() const;
+    void prune();
     void fresh_machine();
 
     std::shared_ptr<const Vocabulary> vocabulary_;
@@ -96,6 +101,7 @@ class Compiled {
     Grammar grammar_;
     std::unique_ptr<Machine> machine_;
     std::unique_ptr<Masks> masks_;
+    std::unique_ptr<Captures> captures_;
     std::uint64_t epoch_ = 0;
     std::mutex mutex_;
 };

@@ -11,11 +11,40 @@ Expr Expressions::add_list(Op op, std::span<const Expr> parts, bool is_nullable,
         return nodes_[e].op == op && std::ranges::equal(list(nodes_[e]), parts);
     });
     if (known != Index::none) return known;
-    const auto at = std::uint32_t(lists_.size());
+    Node node(op, is_nullable, is_simple, std::uint32_t(lists_.size()),
+              std::uint32_t(parts.size()));
     lists_.insert(lists_.end(), parts.begin(), parts.end());
-    nodes_.push_back({op, is_nullable, is_simple, at, std::uint32_t(parts.size())});
+    node.depth = depth_of(node);
+    nodes_.push_back(node);
     index_.insert(h, Expr(nodes_.size() - 1));
     return Expr(nodes_.size() - 1);
+}
+
+std::uint16_t Expressions::depth_of(const Node& node) const {
+    const auto of = [&](Expr e) { return e < nodes_.size() ? nodes_[e].depth : std::uint16_t(1); };
+    std::uint16_t below = 0;
+    switch (node.op) {
+    case Op::concat: // its right side comes into play only behind an empty left one
+        below = of(node.a);
+        if (nullable(node.a)) {
+            const bool is_loop = nodes_[node.b].op == Op::concat;
+            below = std::max(below, std::uint16_t(of(node.b) - is_loop));
+        }
+        break;
+    case Op::repeat:
+    case Op::negate:
+        below = of(node.a);
+        break;
+    case Op::either:
+    case Op::both:
+        for (const Expr part : list(node)) below = std::max(below, of(part));
+        break;
+    default:
+        break;
+    }
+    if (below >= max_depth)
+        throw TooComplex("expressions nested deeper than " + std::to_string(max_depth));
+    return std::uint16_t(below + 1);
 }
 
 Expr Expressions::repeat(Expr a, std::uint32_t min, std::uint32_t max) {
@@ -32,7 +61,8 @@ Expr Expressions::repeat(Expr a, std::uint32_t min, std::uint32_t max) {
         const std::uint64_t low = min * n;
         const std::uint64_t high = node.c == forever || max == forever ? forever : max * m;
         if ((min == max || meets) && low < forever && (high < forever || high == forever))
-            return repeat(node.a, std::uint32_t(low), std::uint32_t(std::min<std::uint64_t>(high, forever)));
+            return repeat(node.a, std::uint32_t(low),
+                          std::uint32_t(std::min<std::uint64_t>(high, forever)));
     }
     return add({Op::repeat, min == 0, simple(a), a, min, max});
 }
@@ -45,9 +75,12 @@ Expressions::Run Expressions::run(Expr e) const {
     if (nodes_[head].op == Op::both && nodes_[head].b == 2) {
         for (const Expr part : list(nodes_[head])) {
             const Node& node = nodes_[part];
-            if (node.op == Op::repeat) head = part;
-            else if (node.op == Op::negate && nodes_[node.a].op == Op::words) out.without = node.a;
-            else return {};
+            if (node.op == Op::repeat)
+                head = part;
+            else if (node.op == Op::negate && nodes_[node.a].op == Op::words)
+                out.without = node.a;
+            else
+                return {};
         }
         if (out.without == none) return {};
     }
@@ -57,6 +90,29 @@ Expressions::Run Expressions::run(Expr e) const {
     return out;
 }
 
+<<<<<<< HEAD
+=======
+Expressions::Bounded Expressions::bounded(Expr e, std::span<const Expr> units) {
+    Expr head = e, tail = empty;
+    if (nodes_[e].op == Op::concat) head = nodes_[e].a, tail = nodes_[e].b;
+    if (nodes_[head].op != Op::both) return {};
+    Bounded out;
+    std::vector<Expr> others;
+    for (const Expr part : list(nodes_[head])) {
+        const Node& node = nodes_[part];
+        const bool is_bound = node.op == Op::repeat && out.unit == none &&
+                              std::ranges::find(units, node.a) != units.end();
+        if (is_bound)
+            out.unit = node.a, out.min = node.b, out.max = node.c;
+        else
+            others.push_back(part);
+    }
+    if (out.unit == none) return {};
+    out.without = concat(both(others), tail);
+    return out;
+}
+
+>>>>>>> grammar-core
 Expressions::Power Expressions::power(Expr e) const {
     const Node& node = nodes_[e];
     if (node.op == Op::repeat) return {empty, node.a, node.b, node.c};
@@ -66,12 +122,26 @@ Expressions::Power Expressions::power(Expr e) const {
     return {node.b, node.a, 1, 1};
 }
 
+/// r{2,5} before r{1,3}t is r{3,8}t, so that a chain of optional parts is one counter. `none` where
+/// there is nothing to join.
+Expr Expressions::join_powers(Expr a, Expr b) {
+    const Expr head = nodes_[b].op == Op::concat ? nodes_[b].a : b;
+    if (nodes_[a].op != Op::repeat && nodes_[head].op != Op::repeat) return none;
+    const Power left = power(a), right = power(b);
+    if (left.tail != empty || left.base != right.base) return none;
+    const std::uint64_t min = std::uint64_t(left.min) + right.min;
+    const std::uint64_t max = std::uint64_t(left.max) + right.max;
+    const bool is_endless = left.max == forever || right.max == forever;
+    if (min >= forever || (!is_endless && max >= forever)) return none;
+    return concat(repeat(left.base, std::uint32_t(min), is_endless ? forever : std::uint32_t(max)),
+                  right.tail);
+}
+
 /// r{2,5}t and r{0,3}t become r{0,5}t, so that nested repetitions don't pile up alternatives.
 void Expressions::merge_powers(std::vector<Expr>& parts) {
     const auto is_repeated = [&](Expr e) {
         const Node& node = nodes_[e];
-        return node.op == Op::repeat ||
-               (node.op == Op::concat && nodes_[node.a].op == Op::repeat);
+        return node.op == Op::repeat || (node.op == Op::concat && nodes_[node.a].op == Op::repeat);
     };
     if (parts.size() < 2 || std::ranges::none_of(parts, is_repeated)) return;
     std::vector<Power> powers;
@@ -269,6 +339,7 @@ Expr Expressions::derive_multiple(const Node& node, std::uint8_t byte, ByteSet& 
 
 /// The derivative, unpruned; `same` is narrowed to bytes that have the same one.
 Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
+    count_work();
     const Node node = nodes_[e]; // a copy: what is built here may move the nodes
     switch (node.op) {
     case Op::none:
@@ -287,6 +358,7 @@ Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
             const Node link = nodes_[rest];
             parts.push_back(concat(derive(link.a, byte, same), link.b));
             rest = link.b;
+            count_work();
             if (!nullable(link.a)) return either(parts);
         }
         parts.push_back(derive(rest, byte, same));
@@ -318,7 +390,8 @@ Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
 }
 
 std::uint32_t Expressions::new_row(Expr e) {
-    if (e >= rows_of_.size()) rows_of_.resize(std::max<std::size_t>(nodes_.size(), e + 1), Index::none);
+    if (e >= rows_of_.size())
+        rows_of_.resize(std::max<std::size_t>(nodes_.size(), e + 1), Index::none);
     rows_.push_back(std::make_unique<Row>());
     rows_.back()->fill(unknown);
     return rows_of_[e] = std::uint32_t(rows_.size() - 1);
@@ -326,6 +399,7 @@ std::uint32_t Expressions::new_row(Expr e) {
 
 Expr Expressions::fill(Expr e, std::uint32_t row, std::uint8_t byte) {
     ByteSet same = ByteSet::all();
+    work_ = 0;
     Expr target = derive(e, byte, same);
     if (is_dead(target)) target = none;
     same.each([&](std::uint8_t other) { (*rows_[row])[other] = target; });
@@ -362,10 +436,14 @@ bool Expressions::is_dead(Expr e) {
         return alive_[x];
     };
     if (const auto known = verdict(e); known != unasked) return known == dead;
+<<<<<<< HEAD
     if (const auto told = is_dead_by_parts(e)) {
         alive_[e] = *told ? dead : alive;
         return *told;
     }
+=======
+    work_ = 0;
+>>>>>>> grammar-core
     struct Seen {
         Expr e;
         std::size_t from;

@@ -44,9 +44,9 @@ class Expressions {
 
     Expressions() {
         const std::uint32_t any = sets_.intern(ByteSet::all());
-        for (const Node& node : {Node{Op::none, false, true}, Node{Op::empty, true, true},
-                                 Node{Op::repeat, true, true, 3, 0, forever},
-                                 Node{Op::bytes, false, true, any}})
+        for (const Node& node :
+             {Node{Op::none, false, true}, Node{Op::empty, true, true},
+              Node{Op::repeat, true, true, 3, 0, forever}, Node{Op::bytes, false, true, any}})
             add(node);
     }
     Expressions(const Expressions&) = delete;
@@ -69,6 +69,7 @@ class Expressions {
         if (a == empty) return b;
         if (b == empty) return a;
         if (a == everything && b == everything) return a;
+        if (const Expr joined = join_powers(a, b); joined != none) return joined;
         return add({Op::concat, nullable(a) && nullable(b), simple(a) && simple(b), a, b});
     }
     Expr concat(std::initializer_list<Expr> parts) {
@@ -182,6 +183,10 @@ class Expressions {
     }
     /// How many states a search for a match may visit.
     std::size_t search_limit = 50'000;
+    /// How many parts of expressions one step, or one search for a match, may look at.
+    std::size_t work_limit = 5'000'000;
+    /// How deep expressions may be nested; derivatives of them take twice as much and more.
+    static constexpr std::uint16_t max_depth = 4000;
 
   private:
     enum class Op : std::uint8_t {
@@ -198,9 +203,13 @@ class Expressions {
     };
     struct Node {
         Op op;
-        bool nullable;
-        bool simple; // no intersection, complement or arithmetic inside: some text matches
-        std::uint32_t a = 0, b = 0, c = 0, d = 0;
+        bool nullable : 1;
+        bool simple : 1; // no intersection, complement or arithmetic inside: some text matches
+        std::uint16_t depth = 1; // how deep `derive` calls itself
+        std::uint32_t a, b, c, d;
+        Node(Op of, bool is_nullable, bool is_simple, std::uint32_t a_ = 0, std::uint32_t b_ = 0,
+             std::uint32_t c_ = 0, std::uint32_t d_ = 0)
+            : op(of), nullable(is_nullable), simple(is_simple), a(a_), b(b_), c(c_), d(d_) {}
         bool operator==(const Node&) const = default;
     };
     /// Numbers that are a multiple of divisor / 10^fraction_digits.
@@ -214,7 +223,8 @@ class Expressions {
         std::uint64_t out = mix(std::uint64_t(n.op), std::uint64_t(n.a) << 32 | n.b);
         return mix(out, std::uint64_t(n.c) << 32 | n.d);
     }
-    Expr add(const Node& node) {
+    Expr add(Node node) {
+        node.depth = depth_of(node);
         const std::uint64_t h = hash(node);
         const Expr known = index_.find(h, [&](Expr e) { return nodes_[e] == node; });
         if (known != Index::none) return known;
@@ -223,6 +233,7 @@ class Expressions {
         return Expr(nodes_.size() - 1);
     }
     Expr add_list(Op op, std::span<const Expr> parts, bool is_nullable, bool is_simple);
+    std::uint16_t depth_of(const Node& node) const;
     bool simple(Expr e) const { return nodes_[e].simple; }
     std::span<const Expr> list(const Node& node) const {
         return std::span(lists_).subspan(node.a, node.b);
@@ -234,6 +245,12 @@ class Expressions {
         std::uint32_t min, max;
     };
     Power power(Expr e) const;
+    Expr join_powers(Expr a, Expr b);
+    void count_work() {
+        if (++work_ > work_limit)
+            throw TooComplex("one step through an expression looks at more than " +
+                             std::to_string(work_limit) + " parts of it");
+    }
     void merge_powers(std::vector<Expr>& parts);
     void merge_bytes(std::vector<Expr>& parts);
 
@@ -258,8 +275,12 @@ class Expressions {
     std::vector<Multiple> multiples_;
     std::vector<std::uint32_t> rows_of_; // per expression: its row, Index::none if it has none yet
     std::vector<std::unique_ptr<Row>> rows_;
+<<<<<<< HEAD
     std::unordered_map<Expr, Loose> loose_;
     std::unordered_map<Expr, std::uint32_t> slack_;
+=======
+    std::size_t work_ = 0;
+>>>>>>> grammar-core
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
 };
 

@@ -8,9 +8,13 @@ namespace {
 
 using Table = std::map<std::string, std::string, std::less<>>;
 
-std::string whole(const std::string& pattern) { return "^(?:" + pattern + ")$"; }
+std::string whole(const std::string& pattern) {
+    return "^(?:" + pattern + ")$";
+}
 
-std::string choice(const std::string& a, const std::string& b) { return "(?:" + a + "|" + b + ")"; }
+std::string choice(const std::string& a, const std::string& b) {
+    return "(?:" + a + "|" + b + ")";
+}
 
 /// RFC 3339, section 5.6; leap seconds only where they can be, at the end of a UTC day, and with
 /// offsets of whole and half hours.
@@ -47,7 +51,7 @@ void add_times(Table& out) {
 /// RFC 1123 and 5890, 2673 and 4291.
 void add_hosts(Table& out) {
     const std::string label = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
-    out["hostname"] = "(?=.{1,253}$)(?!.*(?:^|\\.)..--)" + label + "(?:\\." + label + ")*";
+    out["hostname"] = "(?!.*(?:^|\\.)..--)" + label + "(?:\\." + label + ")*";
     const std::string wide = "[^\\x00-\\x2f:-@\\x5b-`{-\\x7f\\u3002\\uff0e\\uff61]";
     const std::string wide_label = wide + "(?:(?:" + wide + "|-){0,61}" + wide + ")?";
     out["idn-hostname"] = wide_label + "(?:[.\\u3002\\uff0e\\uff61]" + wide_label + ")*";
@@ -63,9 +67,13 @@ void add_hosts(Table& out) {
                         : "(?:" + h16 + "(?::" + h16 + "){0," + std::to_string(before - 1) + "})?";
         const int behind = 7 - before;
         std::string back;
-        if (behind == 0) back = "";
-        else if (behind == 1) back = h16;
-        else back = (behind > 2 ? "(?:" + h16 + ":){" + std::to_string(behind - 2) + "}" : "") + ls32;
+        if (behind == 0)
+            back = "";
+        else if (behind == 1)
+            back = h16;
+        else
+            back =
+                (behind > 2 ? "(?:" + h16 + ":){" + std::to_string(behind - 2) + "}" : "") + ls32;
         ipv6 += "|" + front + "::" + back;
     }
     out["ipv6"] = "(?:" + ipv6 + ")";
@@ -80,8 +88,9 @@ void add_mail(Table& out, const std::string& ipv4, const std::string& ipv6) {
     out["email"] = choice(atom + "(?:\\." + atom + ")*", quoted) + "@" +
                    choice(label + "(?:\\." + label + ")*", literal);
     const std::string wide = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\u0080-\\u{10ffff}-]+";
-    const std::string wide_label = "[A-Za-z0-9\\u0080-\\u{10ffff}]"
-                                   "(?:[A-Za-z0-9\\u0080-\\u{10ffff}-]*[A-Za-z0-9\\u0080-\\u{10ffff}])?";
+    const std::string wide_label =
+        "[A-Za-z0-9\\u0080-\\u{10ffff}]"
+        "(?:[A-Za-z0-9\\u0080-\\u{10ffff}-]*[A-Za-z0-9\\u0080-\\u{10ffff}])?";
     out["idn-email"] = choice(wide + "(?:\\." + wide + ")*", quoted) + "@" +
                        choice(wide_label + "(?:\\." + wide_label + ")*", literal);
 }
@@ -104,7 +113,8 @@ void add_addresses(Table& out, const std::string& ipv4, const std::string& ipv6)
         const std::string user = any_of(unreserved + sub + ":") + "*";
         const std::string name = any_of(unreserved + sub) + "*";
         const std::string future = "[vV][0-9A-Fa-f]+\\.[A-Za-z0-9._~!$&'()*+,;=:-]+";
-        const std::string host = "(?:\\[(?:" + ipv6 + "|" + future + ")\\]|" + ipv4 + "|" + name + ")";
+        const std::string host =
+            "(?:\\[(?:" + ipv6 + "|" + future + ")\\]|" + ipv4 + "|" + name + ")";
         const std::string authority = "(?:" + user + "@)?" + host + "(?::\\d*)?";
         const std::string rest = "(?:/" + segment + ")*";
         const std::string absolute = "/(?:" + segment1 + rest + ")?";
@@ -121,10 +131,50 @@ void add_addresses(Table& out, const std::string& ipv4, const std::string& ipv6)
         out[is_wide ? "iri-reference" : "uri-reference"] =
             choice(whole_one, relative + query + fragment);
     }
-    const std::string name = "(?:[A-Za-z0-9_]|" + escape + ")(?:\\.?(?:[A-Za-z0-9_]|" + escape + "))*";
+    const std::string name =
+        "(?:[A-Za-z0-9_]|" + escape + ")(?:\\.?(?:[A-Za-z0-9_]|" + escape + "))*";
     const std::string variable = name + "(?::[1-9]\\d{0,3}|\\*)?";
     const std::string expression = "\\{[+#./;?&=,!@|]?" + variable + "(?:," + variable + ")*\\}";
-    out["uri-template"] = "(?:[^\\x00-\\x20\"'%<>\\\\^`{|}\\x7f]|" + escape + "|" + expression + ")*";
+    out["uri-template"] =
+        "(?:[^\\x00-\\x20\"'%<>\\\\^`{|}\\x7f]|" + escape + "|" + expression + ")*";
+}
+
+/// ECMA-262's patterns, as far as they are regular: groups inside each other up to a depth, no
+/// names, no look-behind and no references to groups, ranges and counts in order.
+std::string pattern_of_patterns() {
+    constexpr int most_nested = 4;
+    std::string range; // of a class: the first end is not behind the second
+    for (int c = 0x20; c < 0x7f; ++c) {
+        if (c == '\\' || c == ']' || c == '-') continue;
+        static constexpr std::string_view hex = "0123456789abcdef";
+        const std::string from =
+            std::string("\\x") + hex[std::size_t(c) / 16] + hex[std::size_t(c) % 16];
+        range += (range.empty() ? "" : "|") + from + "-[" + from + (c < '\\' ? "-\\x5b\\x5e" : "") +
+                 "-\\u{10ffff}]";
+    }
+    const std::string escape =
+        "\\\\(?:[dDwWsSfnrtv0^$\\\\.*+?()\\[\\]{}|/ !\"#%&',:;<=>@_`~-]|c[A-Za-z]|"
+        "x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[pP]\\{[A-Z][A-Za-z_]*\\})";
+    const std::string item = "(?:" + range + "|[^\\\\\\]-]|" + escape + ")";
+    const std::string set = "\\[\\^?(?:-" + item + "*|" + item + "+)-?\\]";
+    std::string counts; // n,m with n at most m
+    for (char ten = '0'; ten <= '9'; ++ten) {
+        for (char one = '0'; one <= '9'; ++one) {
+            const std::string from = (ten == '0' ? "" : std::string(1, ten)) + one;
+            counts += std::string("|") + from + ",(?:" + (ten == '0' ? "" : std::string(1, ten)) +
+                      "[" + one + "-9]|" +
+                      (ten == '9' ? "" : "[" + std::string(1, char(ten + 1)) + "-9]\\d|") +
+                      "[1-9]\\d{2,3})";
+        }
+    }
+    const std::string count = "(?:[*+?]|\\{(?:\\d{1,4},?" + counts + ")\\})\\??";
+    const std::string simple = "[^\\\\^$.*+?()\\[\\]{}|]|\\.|" + escape + "|" + set;
+    std::string inner = "(?!)";
+    for (int depth = 0; depth <= most_nested; ++depth) {
+        const std::string group = depth == 0 ? "" : "|\\((?:\\?[:=!])?" + inner + "\\)";
+        inner = "(?:(?:" + simple + group + ")(?:" + count + ")?|[\\^$|]|\\\\[bB])*";
+    }
+    return inner;
 }
 
 Table make() {
@@ -137,6 +187,7 @@ Table make() {
     const std::string token = "(?:[^~/]|~[01])*";
     out["json-pointer"] = "(?:/" + token + ")*";
     out["relative-json-pointer"] = "(?:0|[1-9]\\d*)(?:#|(?:/" + token + ")*)";
+    out["regex"] = pattern_of_patterns();
     out["uuid"] = "[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}";
     for (auto& [name, pattern] : out) pattern = whole(pattern);
     return out;
@@ -148,6 +199,10 @@ std::string format_pattern(std::string_view name) {
     static const Table table = make();
     const auto found = table.find(name);
     return found == table.end() ? std::string() : found->second;
+}
+
+std::uint32_t format_length(std::string_view name) {
+    return name == "hostname" ? 253 : 0;
 }
 
 } // namespace engine

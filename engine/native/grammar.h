@@ -60,6 +60,40 @@ struct ObjectShape {
     std::uint32_t wishes = 0; // each bit must be fulfilled by some other key
     std::uint32_t min = 0, max = Expressions::forever;
     bool is_ordered = false; // properties as in the schema, other keys behind them
+
+    /// Adds to `wanted` what the properties `open`, which are in it, need.
+    void close_needs(std::vector<bool>& wanted, std::vector<std::uint32_t> open) const {
+        while (!open.empty()) {
+            const auto i = open.back();
+            open.pop_back();
+            for (const auto needed : properties[i].needs)
+                if (!wanted[needed]) wanted[needed] = true, open.push_back(needed);
+        }
+    }
+
+    static constexpr std::uint32_t max_wishes = 8;
+    /// How many other keys it takes at least to fulfil `wanted`, where only some of `others` can
+    /// come; `forever` if those can't.
+    template <class CanCome>
+    std::uint32_t fewest_keys(std::uint32_t wanted, CanCome&& can_come) const {
+        if (wanted == 0) return 0;
+        std::vector<std::uint32_t> sets;
+        for (const auto& other : others)
+            if ((other.wish & wanted) != 0 && can_come(other)) sets.push_back(other.wish & wanted);
+        std::vector<bool> reached(std::size_t(wanted) + 1);
+        std::vector<std::uint32_t> open{0};
+        for (std::uint32_t count = 1; !open.empty(); ++count) {
+            std::vector<std::uint32_t> next;
+            for (const auto from : open)
+                for (const auto set : sets) {
+                    const std::uint32_t to = from | set;
+                    if (to == wanted) return count;
+                    if (!reached[to]) reached[to] = true, next.push_back(to);
+                }
+            open = std::move(next);
+        }
+        return Expressions::forever;
+    }
 };
 
 struct ArrayShape {

@@ -29,7 +29,8 @@ class Index {
     static constexpr std::uint32_t none = 0xffffffffU;
 
     /// The number at `hash` for which `is_equal(number)`, else `none`.
-    template <class Equal> std::uint32_t find(std::uint64_t hash, Equal&& is_equal) const {
+    template <class Equal>
+    std::uint32_t find(std::uint64_t hash, Equal&& is_equal) const {
         if (slots_.empty()) return none;
         for (std::size_t at = hash & (slots_.size() - 1);; at = (at + 1) & (slots_.size() - 1)) {
             const Slot& slot = slots_[at];
@@ -70,7 +71,8 @@ class Index {
 };
 
 /// Values of type T with `hash()` and `==`, each kept once.
-template <class T> class Interner {
+template <class T>
+class Interner {
   public:
     std::uint32_t intern(const T& value) {
         const std::uint64_t hash = value.hash();

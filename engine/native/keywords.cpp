@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "branches.h"
+#include "formats.h"
 
 namespace engine {
 
@@ -22,10 +23,10 @@ bool Branches::positive(Branch& branch, std::uint32_t schema, int scope) {
         if (other_properties != nullptr) {
             const Atom what = sub(schema, "unevaluatedProperties", *other_properties);
             clause.other_properties.push_back({what, scope});
-            ObjectMember all; // for the schemas around, all of them are evaluated here
+            // For the schemas around, all of them are evaluated here.
+            PropertyTable all;
             all.additional = positive_of(schemas_.literal_true());
-            all.scope = outer;
-            clause.members.push_back(std::move(all));
+            clause.members.push_back({std::make_shared<PropertyTable>(std::move(all)), outer});
         }
         if (other_items != nullptr) {
             clause.other_items.push_back({sub(schema, "unevaluatedItems", *other_items), scope});
@@ -50,26 +51,34 @@ bool Branches::has_unevaluated_around(const Branch& branch, int scope) const {
            std::ranges::any_of(branch.clause.other_items, sees);
 }
 
+/// properties with its neighbours; null where a schema has none of them.
+const std::shared_ptr<const PropertyTable>& Branches::properties(std::uint32_t schema) {
+    const auto [at, is_new] = schemas_.tables_.try_emplace(schema);
+    if (!is_new) return at->second;
+    const Json& json = *schemas_.schemas_[schema].json;
+    const Json* named = json.find("properties");
+    const Json* patterns = json.find("patternProperties");
+    const Json* additional = json.find("additionalProperties");
+    if (named == nullptr && patterns == nullptr && additional == nullptr) return at->second;
+    auto table = std::make_shared<PropertyTable>();
+    if (named != nullptr)
+        for (const auto& [name, value] : named->members) {
+            const Atom what = sub(schema, "properties", name, value);
+            if (table->by_name.insert_or_assign(name, what).second)
+                table->properties.emplace_back(name, what);
+        }
+    if (patterns != nullptr)
+        for (const auto& [pattern, value] : patterns->members)
+            table->patterns.emplace_back(schemas_.key_pattern(schema, pattern),
+                                         sub(schema, "patternProperties", pattern, value));
+    if (additional != nullptr) table->additional = sub(schema, "additionalProperties", *additional);
+    return at->second = std::move(table);
+}
+
 /// properties and items with their neighbours.
 void Branches::members(Branch& branch, std::uint32_t schema, int scope) {
     const Json& json = *schemas_.schemas_[schema].json;
-    const Json* properties = json.find("properties");
-    const Json* patterns = json.find("patternProperties");
-    const Json* additional = json.find("additionalProperties");
-    if (properties != nullptr || patterns != nullptr || additional != nullptr) {
-        ObjectMember member;
-        member.scope = scope;
-        if (properties != nullptr)
-            for (const auto& [name, value] : properties->members)
-                member.properties.emplace_back(name, sub(schema, "properties", name, value));
-        if (patterns != nullptr)
-            for (const auto& [pattern, value] : patterns->members)
-                member.patterns.emplace_back(schemas_.key_pattern(schema, pattern),
-                                             sub(schema, "patternProperties", pattern, value));
-        if (additional != nullptr)
-            member.additional = sub(schema, "additionalProperties", *additional);
-        branch.clause.members.push_back(std::move(member));
-    }
+    if (const auto& table = properties(schema)) branch.clause.members.push_back({table, scope});
     const Json* items = json.find("items");
     const Json* first = json.find("prefixItems");
     const Json* rest = items;
@@ -142,7 +151,10 @@ void Branches::keyword(Branch& branch, std::uint32_t schema, const std::string& 
                         .expr = schemas_.pattern(schema, value.text, "pattern"),
                         .key = schemas_.key_pattern(schema, value.text)});
     } else if (key == "format") {
-        if (const Expr language = schemas_.format(value.text); language != Expressions::everything)
+        const Expr language = schemas_.format(value.text);
+        if (const auto most = format_length(value.text); most > 0 && schemas_.checks_formats())
+            todo.push_back({.kind = Kind::max_length, .n = most});
+        if (language != Expressions::everything)
             todo.push_back({.kind = Kind::language,
                             .expr = language,
                             .key = schemas_.format(value.text, true)});
@@ -225,9 +237,7 @@ void Branches::enumeration(Branch& branch, std::uint32_t schema,
     if (options.empty()) {
         clause.types &= bits;
         if (clause.values) {
-            std::erase_if(*clause.values, [&](const Json* v) {
-                return std::ranges::none_of(scalars, [&](const Json* w) { return equal(*v, *w); });
-            });
+            keep_common(*clause.values, scalars);
             if (clause.values->empty()) clause.types = 0;
         } else {
             clause.values = std::move(scalars);
@@ -246,17 +256,10 @@ void Branches::one_of(Branch& branch, std::uint32_t schema, const std::string& k
         parts.push_back(sub(schema, key, std::to_string(i), value.items[i]));
     std::vector<Option> options;
     if (key == "oneOf") {
-        for (const Atom one : parts) {
-            Option option{atom(one, scope)};
-            for (const Atom other : parts) {
-                if (other == one) continue;
-                // Where two can't both hold, the one says that the other doesn't.
-                if (!schemas_.is_dead(schemas_.value_of({one, other})))
-                    option.push_back(atom(opposite(other)));
-            }
-            options.push_back(std::move(option));
-        }
-    } else if (has_unevaluated_around(branch, scope) && parts.size() <= 8) {
+        branch.one_ofs.push_back({std::move(parts), scope});
+        return;
+    }
+    if (has_unevaluated_around(branch, scope) && parts.size() <= 8) {
         // All that hold have a say in what is evaluated.
         for (std::uint32_t which = 1; which < 1U << parts.size(); ++which) {
             Option option;

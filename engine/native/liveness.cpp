@@ -2,6 +2,7 @@
 #include <bit>
 #include <set>
 
+#include "branches.h"
 #include "schema.h"
 
 namespace engine {
@@ -42,7 +43,8 @@ bool Schemas::is_object_alive(const ObjectShape& shape, bool& is_open) {
     for (const auto& property : shape.properties) must.push_back(property.is_required);
     for (std::size_t i = 0; i < must.size(); ++i)
         if (must[i]) open.push_back(i);
-    std::uint64_t count = std::uint64_t(std::popcount(shape.wishes));
+    std::uint64_t count = shape.fewest_keys(
+        shape.wishes, [&](const OtherKeys& other) { return is_alive(other.value, is_open); });
     while (!open.empty()) {
         const auto& property = shape.properties[open.back()];
         open.pop_back();
@@ -52,16 +54,9 @@ bool Schemas::is_object_alive(const ObjectShape& shape, bool& is_open) {
             if (!must[needed]) must[needed] = true, open.push_back(needed);
     }
     if (count > shape.max || shape.min > shape.max) return false;
-    std::uint32_t wishes = 0;
-    bool others = false;
-    for (const auto& other : shape.others) {
-        if (other.wish == 0 && (others || count >= shape.min)) continue;
-        if (!is_alive(other.value, is_open)) continue;
-        wishes |= other.wish;
-        others = true;
-    }
-    if ((shape.wishes & ~wishes) != 0) return false;
-    if (others || count >= shape.min) return true;
+    if (count >= shape.min) return true;
+    for (const auto& other : shape.others)
+        if (is_alive(other.value, is_open)) return true;
     for (std::size_t i = 0; i < must.size() && count < shape.min; ++i)
         if (!must[i] && is_alive(shape.properties[i].value, is_open)) ++count;
     return count >= shape.min;
@@ -88,16 +83,49 @@ bool Schemas::is_array_alive(const ArrayShape& shape, bool& is_open) {
     return true;
 }
 
+/// The same, but only as far as it is cheap to see: false where it isn't. May be asked while the
+/// forms of other kinds are being worked out.
+bool Schemas::is_surely_dead(Value value, std::size_t depth) {
+    constexpr std::size_t most_nested = 3;
+    if (data_[value].life == Life::alive || data_[value].life == Life::dead)
+        return data_[value].life == Life::dead;
+    if (data_[value].is_working || depth == 0 || n_nested_proofs_ >= most_nested) return false;
+    if (!data_[value].forms && n_proofs_ >= options_.max_proofs) return false;
+    ++n_proofs_;
+    ++n_nested_proofs_;
+    bool out = false;
+    try {
+        const ValueForms found = forms(value);
+        out = pool_.is_dead(found.scalar);
+        for (const auto shape : found.objects)
+            out = out && std::ranges::any_of(objects_[shape].properties, [&](const auto& property) {
+                      return property.is_required && is_surely_dead(property.value, depth - 1);
+                  });
+        for (const auto shape : found.arrays) {
+            const ArrayShape& array = arrays_[shape];
+            out = out && array.min > 0 &&
+                  is_surely_dead(array.first.empty() ? array.rest : array.first.front(), depth - 1);
+        }
+    } catch (const TooComplex&) {
+        out = false;
+    }
+    --n_nested_proofs_;
+    return out;
+}
+
 void Schemas::check(Value root, std::size_t most) {
+    survey(root);
     std::vector<Value> open{root};
     std::set<Value> seen{root};
     const auto add = [&](Value value) {
         if (seen.insert(value).second) open.push_back(value);
     };
-    while (!open.empty() && seen.size() < most) {
-        const Value value = open.back();
-        open.pop_back();
-        const ValueForms found = forms(value);
+    constexpr std::size_t cheap_branches = 1000, cheap_expressions = 10'000;
+    const std::size_t most_branches = n_branches_ + cheap_branches;
+    const std::size_t most_expressions = pool_.size() + cheap_expressions;
+    for (std::size_t i = 0; i < open.size() && i < most; ++i) {
+        if (n_branches_ >= most_branches || pool_.size() >= most_expressions) break;
+        const ValueForms found = forms(open[i]);
         for (const auto shape : found.objects) {
             for (const auto& property : objects_[shape].properties) add(property.value);
             for (const auto& other : objects_[shape].others) add(other.value);
@@ -106,6 +134,19 @@ void Schemas::check(Value root, std::size_t most) {
             for (const auto item : arrays_[shape].first) add(item);
             if (arrays_[shape].max > arrays_[shape].first.size()) add(arrays_[shape].rest);
         }
+    }
+}
+
+/// Looks at all schemas that can be reached, each by itself, for what must be refused.
+void Schemas::survey(Value root) {
+    std::vector<Atom> open = values_[root].atoms;
+    std::set<Atom> seen(open.begin(), open.end());
+    Branches branches(*this);
+    while (!open.empty()) {
+        const Atom atom = open.back();
+        open.pop_back();
+        for (const Atom inside : branches.inside(atom))
+            if (seen.insert(inside).second) open.push_back(inside);
     }
 }
 

@@ -84,8 +84,10 @@ Expr Expressions::loosen_both(const Node& node, std::uint32_t& bytes, unsigned d
         const Node& one = nodes_[part];
         const bool is_bound = one.op == Op::repeat && one.b == 0 && one.c != forever &&
                               one.c >= large && !nullable(one.a);
-        if (is_bound) bound = std::min(bound, one.c), bounds.push_back(one.a);
-        else others.push_back(part);
+        if (is_bound)
+            bound = std::min(bound, one.c), bounds.push_back(one.a);
+        else
+            others.push_back(part);
     }
     if (bounds.empty() || depth > most_depth) return given;
     for (Expr& other : others) other = loosen(other, bound, depth + 1);
@@ -128,7 +130,8 @@ std::uint32_t Expressions::slack(Expr e) {
         const std::size_t here = open[at];
         most = std::max(most, distance[here]);
         for (const std::size_t from : before[here])
-            if (distance[from] == forever) distance[from] = distance[here] + 1, open.push_back(from);
+            if (distance[from] == forever)
+                distance[from] = distance[here] + 1, open.push_back(from);
     }
     for (const Expr each : seen) slack_[each] = most;
     return most;

@@ -1,6 +1,7 @@
 #include "machine.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace engine {
@@ -59,16 +60,26 @@ std::uint32_t Machine::push(const Frame& frame) {
 std::uint32_t Machine::list_of(std::vector<std::uint32_t>& given) {
     std::ranges::sort(given);
     given.erase(std::unique(given.begin(), given.end()), given.end());
-    for (std::size_t i = 0; i < given.size(); ++i) {
-        for (std::size_t j = i + 1; j < given.size(); ++j) {
-            const Frame one = frames_[given[i]], other = frames_[given[j]];
-            if (!one.is_same_but_parents(other)) continue;
-            Frame both = one;
-            both.cont = join(one.cont, other.cont);
-            given[i] = frames_.intern(both);
-            given.erase(given.begin() + std::ptrdiff_t(j--));
+    const auto key = [&](std::uint32_t id) {
+        const Frame& frame = frames_[id];
+        return std::tuple(frame.kind, frame.phase, frame.a, frame.b, frame.c);
+    };
+    if (given.size() > 1) std::ranges::sort(given, {}, key);
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < given.size();) {
+        std::size_t end = i + 1;
+        while (end < given.size() && key(given[end]) == key(given[i])) ++end;
+        std::uint32_t id = given[i];
+        if (end > i + 1) {
+            Frame both = frames_[id];
+            for (std::size_t j = i + 1; j < end; ++j)
+                both.cont = join(both.cont, frames_[given[j]].cont);
+            id = frames_.intern(both);
         }
+        given[count++] = id;
+        i = end;
     }
+    given.resize(count);
     std::ranges::sort(given);
     std::uint64_t h = given.size();
     for (const auto frame : given) h = mix(h, frame);

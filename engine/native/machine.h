@@ -121,7 +121,8 @@ class Machine {
     /// What may come next in an object that has had `Seen`.
     struct Choice {
         std::vector<std::uint64_t> words;
-        bool has_words = false, others = false, end = false;
+        std::vector<std::uint32_t> others; // of the shape's
+        bool has_words = false, end = false;
     };
     struct Counts {
         std::vector<std::uint32_t> items; // how many, then how many each `contains` has counted

@@ -40,10 +40,8 @@ void Machine::resume_object(std::uint32_t state, Frame frame) {
     case quote: {
         const Choice& next_keys = choice(frame.a, frame.b);
         if (next_keys.has_words) spawn(shape.names, push(frame, named, 0));
-        if (!next_keys.others) return;
-        for (std::uint32_t i = 0; i < shape.others.size(); ++i)
-            if (!values_->is_dead(shape.others[i].value))
-                spawn(shape.others[i].keys, push(frame, colon, other_key | i));
+        for (const auto i : std::vector(next_keys.others))
+            spawn(shape.others[i].keys, push(frame, colon, other_key | i));
         return;
     }
     case named: {
@@ -89,7 +87,8 @@ void Machine::resume_object(std::uint32_t state, Frame frame) {
 void Machine::object_options(Frame frame, bool is_first) {
     const Choice& now = choice(frame.a, frame.b);
     if (now.end) spawn(close_object_, frame.cont);
-    if (now.has_words || now.others) spawn(is_first ? quote_ : next_key_, push(frame, quote, 0));
+    if (now.has_words || !now.others.empty())
+        spawn(is_first ? quote_ : next_key_, push(frame, quote, 0));
 }
 
 const Machine::Choice& Machine::choice(std::uint32_t shape, std::uint32_t seen) {
@@ -105,65 +104,67 @@ const Machine::Choice& Machine::choice(std::uint32_t shape, std::uint32_t seen) 
 
 /// Which keys may come such that the object can still be completed.
 Machine::Choice Machine::work_out(const ObjectShape& shape, const Seen& seen) {
-    const std::uint32_t n = std::uint32_t(shape.properties.size());
+    const auto n = std::uint32_t(shape.properties.size());
     std::vector<std::uint32_t> word_of(n);
     for (std::uint32_t word = 0; word < shape.by_word.size(); ++word)
         word_of[shape.by_word[word]] = word;
+    const auto can_come = [&](const OtherKeys& other) { return !values_->is_dead(other.value); };
+    const bool others = std::ranges::any_of(shape.others, can_come);
     std::vector<bool> had(n), must(n), can(n);
-    bool others = false;
-    for (const auto& other : shape.others) others |= !values_->is_dead(other.value);
+    std::vector<std::uint32_t> roots;
     for (std::uint32_t i = 0; i < n; ++i) {
         had[i] = has(seen.words, word_of[i]);
         must[i] = shape.properties[i].is_required;
         can[i] = !had[i] && i >= seen.last && !values_->is_dead(shape.properties[i].value);
-    }
-    const auto close_needs = [&](std::vector<bool>& wanted, std::vector<std::uint32_t> open) {
-        while (!open.empty()) {
-            const auto i = open.back();
-            open.pop_back();
-            for (const auto needed : shape.properties[i].needs)
-                if (!wanted[needed]) wanted[needed] = true, open.push_back(needed);
-        }
-    };
-    std::vector<std::uint32_t> roots;
-    for (std::uint32_t i = 0; i < n; ++i)
         if (had[i] || must[i]) roots.push_back(i);
-    close_needs(must, roots);
-    const auto unfulfilled = std::uint32_t(std::popcount(shape.wishes & ~seen.wishes));
-    // Whether the object can be completed once `wanted` must be there, `count` keys are, and no
-    // property before `from` may come any more.
-    const auto completes = [&](const std::vector<bool>& wanted, const std::vector<bool>& there,
-                               std::uint64_t count, std::uint32_t from) {
-        std::uint64_t missing = unfulfilled, possible = 0;
-        for (std::uint32_t i = 0; i < n; ++i) {
-            if (there[i]) continue;
-            const bool may = can[i] && i >= from;
-            if (wanted[i] && !may) return false;
-            missing += wanted[i];
-            possible += may;
-        }
-        return count + missing <= shape.max && (others || count + possible >= shape.min);
+    }
+    shape.close_needs(must, std::move(roots));
+    // How many must and can still come, from each property on.
+    std::vector<std::uint32_t> missing(n + 1), possible(n + 1);
+    bool is_lost = false;
+    for (std::uint32_t i = n; i-- > 0;) {
+        missing[i] = missing[i + 1] + (must[i] && !had[i]);
+        possible[i] = possible[i + 1] + can[i];
+        is_lost |= must[i] && !had[i] && !can[i];
+    }
+    const auto fits = [&](std::uint64_t count, std::uint64_t needed, std::uint64_t more) {
+        return count + needed <= shape.max && (others || count + more >= shape.min);
     };
+    const std::uint32_t wanted = shape.wishes & ~seen.wishes;
+    const std::uint64_t unfulfilled = shape.fewest_keys(wanted, can_come);
     Choice out;
     out.words.resize((n + 63) / 64);
-    std::uint64_t missing = 0;
-    for (std::uint32_t i = 0; i < n; ++i) missing += must[i] && !had[i];
-    missing += unfulfilled;
-    out.end = missing == 0 && seen.count >= shape.min;
-    if (seen.count >= shape.max) return out;
+    out.end = missing[0] == 0 && wanted == 0 && seen.count >= shape.min;
+    if (seen.count >= shape.max || is_lost || unfulfilled == Expressions::forever) return out;
+    const std::uint64_t count = std::uint64_t(seen.count) + 1;
     for (std::uint32_t i = 0; i < n; ++i) {
         if (!can[i]) continue;
-        auto wanted = must;
-        auto there = had;
-        there[i] = true;
-        close_needs(wanted, {i});
-        if (!completes(wanted, there, std::uint64_t(seen.count) + 1, shape.is_ordered ? i + 1 : 0))
-            continue;
+        const std::uint32_t from = shape.is_ordered ? i + 1 : 0;
+        if (missing[from] + must[i] < missing[0] && shape.is_ordered) continue; // one was left out
+        std::uint64_t needed = missing[0] - must[i], more = possible[from] - (from == 0);
+        if (!shape.properties[i].needs.empty()) {
+            auto wanted_too = must;
+            shape.close_needs(wanted_too, {i});
+            bool is_there = true;
+            needed = 0;
+            for (std::uint32_t j = 0; j < n; ++j) {
+                if (!wanted_too[j] || had[j] || j == i) continue;
+                ++needed;
+                is_there &= can[j] && j >= from;
+            }
+            if (!is_there) continue;
+        }
+        if (!fits(count, needed + unfulfilled, more)) continue;
         set(out.words, word_of[i]);
         out.has_words = true;
     }
-    out.others = others && completes(must, had, std::uint64_t(seen.count) + (unfulfilled == 0),
-                                     shape.is_ordered ? n : 0);
+    if (shape.is_ordered && missing[0] > 0) return out;
+    for (std::uint32_t i = 0; i < shape.others.size(); ++i) {
+        if (!can_come(shape.others[i])) continue;
+        const std::uint64_t left = shape.fewest_keys(wanted & ~shape.others[i].wish, can_come);
+        if (fits(count, missing[0] + left, shape.is_ordered ? 0 : possible[0]))
+            out.others.push_back(i);
+    }
     return out;
 }
 

@@ -36,7 +36,8 @@ void Masks::compute(Place place, Mask mask) {
     for (const auto& thread : all) {
         if ((thread.state & Machine::token_thread) != 0)
             set_bit(mask, thread.state & ~Machine::token_thread);
-        else add_thread(thread, mask);
+        else
+            add_thread(thread, mask);
     }
 }
 
@@ -70,7 +71,8 @@ ConstMask Masks::wide(const Machine::Thread& thread) {
         auto fresh = std::make_unique<std::uint32_t[]>(words_);
         add_loose(thread, {fresh.get(), words_});
         // The table may have grown meanwhile, and `known` moved.
-        return {(wide_[std::uint64_t(thread.state) << 32 | thread.cont] = std::move(fresh)).get(), words_};
+        return {(wide_[std::uint64_t(thread.state) << 32 | thread.cont] = std::move(fresh)).get(),
+                words_};
     }
     return {known.get(), words_};
 }
@@ -83,8 +85,10 @@ void Masks::add_loose(const Machine::Thread& thread, Mask mask) {
     for (const Expr part : all) {
         const Machine::Thread one{part, thread.cont};
         const auto run = pool_.run(part);
-        if (is_free(run)) add_free_text(one, run, mask);
-        else add_word(one, mask);
+        if (is_free(run))
+            add_free_text(one, run, mask);
+        else
+            add_word(one, mask);
     }
 }
 

@@ -34,7 +34,9 @@ class Masks {
         wide_.clear();
         words_known_.clear();
     }
-    std::size_t memory_bytes() const { return (known_.size() + wide_.size() + words_known_.size()) * words_ * 4; }
+    std::size_t memory_bytes() const {
+        return (known_.size() + wide_.size() + words_known_.size()) * words_ * 4;
+    }
 
   private:
     void add_thread(Machine::Thread thread, Mask mask);

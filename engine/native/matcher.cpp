@@ -4,10 +4,13 @@
 #include <bit>
 #include <stdexcept>
 
+#include "summary.h"
+
 namespace engine {
 
 Matcher::Matcher(std::shared_ptr<Compiled> grammar) : grammar_(std::move(grammar)) {
     const auto lock = grammar_->lock();
+    if (!grammar_->is_finished()) throw std::invalid_argument("a grammar that is not finished");
     epoch_ = grammar_->epoch();
     start_ = grammar_->machine().start();
 }
@@ -17,14 +20,16 @@ void Matcher::refresh() {
     grammar_->bound_memory();
     if (epoch_ == grammar_->epoch()) return;
     epoch_ = grammar_->epoch();
+    readings_.clear();
     start_ = grammar_->machine().start();
     Place place = start_;
     std::uint32_t from = 0;
     for (Step& step : steps_) {
         const std::string_view text = std::string_view(text_).substr(from, step.text - from);
-        place = step.token >= 0 && text.empty()
-                    ? grammar_->machine().step_token(place, std::uint32_t(step.token))
-                    : after(place, text);
+        const bool is_end = is_ended_ && &step == &steps_.back();
+        const bool is_named = step.token >= 0 && text.empty() && !is_end;
+        place = is_named ? grammar_->machine().step_token(place, std::uint32_t(step.token))
+                         : after(place, text);
         step.place = place;
         from = step.text;
     }
@@ -104,6 +109,7 @@ void Matcher::rewind(std::size_t count) {
     if (count == 0) return;
     steps_.resize(steps_.size() - count);
     text_.resize(steps_.empty() ? 0 : steps_.back().text);
+    readings_.resize(std::min(readings_.size(), steps_.size() + 1));
     is_ended_ = false; // nothing follows an end, so it was the last
 }
 
@@ -118,7 +124,8 @@ bool Matcher::is_done() {
     refresh();
     if (is_ended_) return true;
     Machine& machine = grammar_->machine();
-    return machine.is_accepting(here()) && machine.threads(here()).empty();
+    return machine.is_accepting(here()) && machine.tokens(here()).empty() &&
+           machine.bytes(here()).empty();
 }
 
 std::string Matcher::forced(std::size_t most) {
@@ -152,6 +159,9 @@ std::pair<std::size_t, ByteSet> Matcher::explain(std::int32_t token) {
     Machine& machine = grammar_->machine();
     Place place = here();
     std::size_t taken = 0;
+    if (is_ended_) return {0, {}};
+    if (token < 0 || std::size_t(token) >= grammar_->vocabulary().n_vocab())
+        return {0, machine.bytes(place)};
     for (const char byte : grammar_->vocabulary().slices().token(token)) {
         const Place next = machine.step(place, std::uint8_t(byte));
         if (next == Machine::dead) break;
@@ -161,64 +171,44 @@ std::pair<std::size_t, ByteSet> Matcher::explain(std::int32_t token) {
     return {taken, machine.bytes(place)};
 }
 
-/// Where a capture that was open from `begin` ended, of which at `at` nothing is left: behind the
-/// last byte that led out of it, and from where the text goes on to `at`.
-std::size_t Matcher::end_of(std::uint32_t capture, std::size_t begin, std::size_t at,
-                            const std::vector<Place>& places) {
-    Machine& machine = grammar_->machine();
-    for (std::size_t end = at; end > begin; --end) {
-        const auto byte = std::uint8_t(text_[end - 1]);
-        Place place = machine.step(machine.part(places[end - 1], capture, true), byte);
-        place = machine.part(place, capture, false);
-        if (after(place, std::string_view(text_).substr(end, at - end)) != Machine::dead) return end;
-    }
-    return begin;
+std::string Matcher::allowed_summary() {
+    const auto lock = grammar_->lock();
+    refresh();
+    return is_ended_ ? "nothing" : allowed_in_words(grammar_->machine(), here());
 }
 
-/// A capture begins at the first byte at which some thread is inside it, and is over when none is.
+/// How the text can be read, up to here. Each step is looked at once.
+const Captures::Readings& Matcher::readings() {
+    Captures& captures = grammar_->captures();
+    if (readings_.empty()) readings_.push_back(captures.start());
+    while (readings_.size() <= steps_.size()) {
+        const Step& step = steps_[readings_.size() - 1];
+        const std::uint32_t from = readings_.size() == 1 ? 0 : steps_[readings_.size() - 2].text;
+        const bool is_end = is_ended_ && readings_.size() == steps_.size();
+        Captures::Readings now = readings_.back();
+        if (step.token >= 0 && step.text == from && !is_end)
+            now = captures.step_token(now, std::uint32_t(step.token), from);
+        for (std::uint32_t at = from; at < step.text; ++at)
+            now = captures.step(now, std::uint8_t(text_[at]), at);
+        readings_.push_back(std::move(now));
+    }
+    return readings_.back();
+}
+
 std::vector<std::pair<std::string, std::string>> Matcher::captures() {
     const auto lock = grammar_->lock();
     refresh();
-    Machine& machine = grammar_->machine();
     const auto& names = grammar_->grammar().captures;
-    std::vector<std::size_t> begins(names.size());
-    std::uint64_t open = 0;
-    struct Span {
-        std::size_t begin, end;
-        std::uint32_t which;
-    };
-    std::vector<Span> spans;
-    std::vector<Place> places{start_}; // behind each byte; the last one where a token has none
-    const auto look = [&](std::uint64_t now) {
-        const std::size_t at = places.size() - 1;
-        for (std::uint64_t changed = now ^ open; changed != 0; changed &= changed - 1) {
-            const auto which = std::uint32_t(std::countr_zero(changed));
-            if ((now >> which & 1) != 0) {
-                begins[which] = at;
-                continue;
-            }
-            const std::size_t end = end_of(which, begins[which], at, places);
-            if (end > begins[which]) spans.push_back({begins[which], end, which});
-        }
-        open = now;
-    };
-    look(machine.captures(start_));
-    for (const Step& step : steps_) {
-        if (places.size() - 1 == step.text) { // a token of its own, not text
-            look(machine.captures(step.place));
-            places.back() = step.place;
-        }
-        while (places.size() - 1 < step.text) {
-            const auto byte = std::uint8_t(text_[places.size() - 1]);
-            places.push_back(machine.step(places.back(), byte));
-            look(machine.captures(places.back()));
-        }
-    }
-    if (is_ended_ || machine.threads(places.back()).empty()) look(0);
-    std::ranges::sort(spans, {}, &Span::begin);
     std::vector<std::pair<std::string, std::string>> out;
-    for (const Span& span : spans)
-        out.emplace_back(names[span.which], text_.substr(span.begin, span.end - span.begin));
+    if (names.empty()) return out;
+    const Captures& captures = grammar_->captures();
+    const Captures::Readings& now = readings();
+    auto spans = is_ended_ ? captures.of_whole(now) : captures.of_part(now);
+    std::ranges::stable_sort(spans, [](const auto& x, const auto& y) {
+        return x.begin != y.begin ? x.begin < y.begin : x.end > y.end;
+    });
+    for (const auto& [which, begin, end] : spans)
+        out.emplace_back(names[which], text_.substr(begin, end - begin));
     return out;
 }
 

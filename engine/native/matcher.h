@@ -28,6 +28,7 @@ class Matcher {
     bool advance(std::string_view bytes);
     /// Undoes the last `count` advances. Throws std::out_of_range if there are fewer.
     void rewind(std::size_t count);
+    std::size_t n_vocab() const { return grammar_->vocabulary().n_vocab(); }
     std::size_t length() const { return steps_.size(); }
 
     bool is_accepting();
@@ -39,12 +40,15 @@ class Matcher {
     ByteSet first_bytes();
     /// How many bytes of a token are taken before it is refused, and what could stand there.
     std::pair<std::size_t, ByteSet> explain(std::int32_t token);
-    /// Names and bytes of the captures that are complete, in the order of their beginnings.
+    /// What may come next, in words for people; see summary.h.
+    std::string allowed_summary();
+    /// Names and bytes of the captures that are complete however the text goes on, in the order of
+    /// their beginnings.
     std::vector<std::pair<std::string, std::string>> captures();
 
   private:
     struct Step {
-        Place place; // behind it
+        Place place;        // behind it
         std::uint32_t text; // how much of text_ is behind us after it
         std::int32_t token; // -1 for bytes
     };
@@ -53,14 +57,14 @@ class Matcher {
     Place here() const { return steps_.empty() ? start_ : steps_.back().place; }
     Place after(Place place, std::int32_t token, std::string& text);
     Place after(Place place, std::string_view bytes);
-    std::size_t end_of(std::uint32_t capture, std::size_t begin, std::size_t at,
-                       const std::vector<Place>& places);
+    const Captures::Readings& readings();
 
     std::shared_ptr<Compiled> grammar_;
     std::uint64_t epoch_ = 0;
     Place start_;
     std::vector<Step> steps_;
     std::string text_;
+    std::vector<Captures::Readings> readings_; // behind each step, as far as they were asked for
     bool is_ended_ = false;
 };
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "branches.h"
+#include "formats.h"
 
 namespace engine {
 
@@ -70,6 +71,9 @@ void Branches::negated_keyword(std::vector<Option>& out, std::uint32_t schema,
                                          : schemas_.format(value.text);
         const Expr of_keys = is_pattern ? schemas_.key_pattern(schema, value.text)
                                         : schemas_.format(value.text, true);
+        const std::uint32_t most = is_pattern ? 0 : format_length(value.text);
+        if (most > 0 && schemas_.checks_formats())
+            typed(types::string, {.kind = Kind::min_length, .n = most + 1});
         if (language != Expressions::everything)
             typed(types::string, {.kind = Kind::language,
                                   .expr = pool_.minus(schemas_.characters_.text(), language),
@@ -124,14 +128,26 @@ void Branches::negated_object(std::vector<Option>& out, std::uint32_t schema,
         facts.insert(facts.begin(), {.kind = Kind::types, .n = types::object});
         out.push_back(std::move(facts));
     };
+    // "Not there, or there with another value" is one option, not two.
+    const Json& all = *schemas_.schemas_[schema].json;
     if (key == "required") {
-        for (const auto& name : value.items) add({{.kind = Kind::absent, .name = name.text}});
+        const Json* properties = all.find("properties");
+        for (const auto& name : value.items)
+            if (properties == nullptr || properties->find(name.text) == nullptr)
+                add({{.kind = Kind::absent, .name = name.text}});
     } else if (key == "properties") {
-        for (const auto& [name, what] : value.members)
-            add({{.kind = Kind::required, .name = name},
-                 {.kind = Kind::property,
-                  .atom = opposite(sub(schema, key, name, what)),
-                  .name = name}});
+        const Json* required = all.find("required");
+        for (const auto& [name, what] : value.members) {
+            const bool must =
+                required != nullptr && std::ranges::any_of(required->items, [&](const Json& item) {
+                    return item.text == name;
+                });
+            Option option{{.kind = Kind::property,
+                           .atom = opposite(sub(schema, key, name, what)),
+                           .name = name}};
+            if (!must) option.push_back({.kind = Kind::required, .name = name});
+            add(std::move(option));
+        }
     } else if (key == "patternProperties") {
         for (const auto& [pattern, what] : value.members)
             add({{.kind = Kind::key_exists,

@@ -25,7 +25,8 @@ class Digits {
     Expr fraction() { return pool_.optional(point(pool_.plus(digit_))); }
     /// A fraction of the value 0: none, or zeros where every spelling counts.
     Expr no_fraction(bool is_lenient) {
-        return is_lenient ? pool_.optional(point(pool_.plus(digits('0', '0')))) : Expressions::empty;
+        return is_lenient ? pool_.optional(point(pool_.plus(digits('0', '0'))))
+                          : Expressions::empty;
     }
 
     /// Non-negative numbers of at least, or more than, a value.
@@ -48,12 +49,12 @@ class Digits {
     Expr larger(const std::string& than) {
         if (than.empty()) return pool_.concat(digits('1', '9'), any_); // than 0
         const auto n = std::uint32_t(than.size());
-        std::vector<Expr> parts{pool_.concat(
-            digits('1', '9'), pool_.repeat(digit_, n, Expressions::forever))};
+        std::vector<Expr> parts{
+            pool_.concat(digits('1', '9'), pool_.repeat(digit_, n, Expressions::forever))};
         for (std::uint32_t i = 0; i < n; ++i)
-            parts.push_back(pool_.concat({pool_.text(than.substr(0, i)),
-                                          digits(char(than[i] + 1), '9'),
-                                          pool_.repeat(digit_, n - i - 1, n - i - 1)}));
+            parts.push_back(
+                pool_.concat({pool_.text(than.substr(0, i)), digits(char(than[i] + 1), '9'),
+                              pool_.repeat(digit_, n - i - 1, n - i - 1)}));
         return pool_.either(parts);
     }
     Expr smaller(const std::string& than) {
@@ -99,7 +100,8 @@ Expr multiple(Expressions& pool, const Decimal& of) {
     const std::size_t begin = std::min(all.find_first_not_of('0'), all.size());
     if (all.size() - begin > 9 || all.size() == begin || rest.size() > 300)
         throw TooComplex("a multiple of a number with more than nine digits");
-    return pool.multiple_of(std::uint32_t(std::stoul(all.substr(begin))), std::uint32_t(rest.size()));
+    return pool.multiple_of(std::uint32_t(std::stoul(all.substr(begin))),
+                            std::uint32_t(rest.size()));
 }
 
 bool is_multiple(const Decimal& value, const Decimal& of) {
@@ -189,10 +191,11 @@ Expr number_literal(Expressions& pool, const std::string& text, Writing writing)
     if (std::abs(value.exponent) <= std::int64_t(most_digits) && writing == Writing::json) {
         const std::string whole = value.whole().empty() ? "0" : value.whole();
         const Expr zeros = pool.star(pool.text("0"));
-        const Expr rest = value.fraction().empty()
-                              ? pool.optional(pool.concat(pool.text("."), pool.plus(pool.text("0"))))
-                              : pool.concat({pool.text("."), pool.text(value.fraction()), zeros});
-        const Expr sign = value.is_zero()       ? pool.optional(pool.text("-"))
+        const Expr rest =
+            value.fraction().empty()
+                ? pool.optional(pool.concat(pool.text("."), pool.plus(pool.text("0"))))
+                : pool.concat({pool.text("."), pool.text(value.fraction()), zeros});
+        const Expr sign = value.is_zero()     ? pool.optional(pool.text("-"))
                           : value.is_negative ? pool.text("-")
                                               : Expressions::empty;
         parts.push_back(pool.concat({sign, pool.text(whole), rest}));

@@ -136,9 +136,8 @@ class Translator {
     Expr character(const CodePoints& set, const Follow& follow) {
         if (follow[word] == follow[other])
             return pool_.concat(characters_.one_of(set), follow[word]);
-        return pool_.either(
-            {pool_.concat(characters_.one_of(set & words_), follow[word]),
-             pool_.concat(characters_.one_of(set & ~words_), follow[other])});
+        return pool_.either({pool_.concat(characters_.one_of(set & words_), follow[word]),
+                             pool_.concat(characters_.one_of(set & ~words_), follow[other])});
     }
 
     /// An assertion inside a repetition: only where the repetition can be written out.

@@ -41,8 +41,8 @@ struct PatternNode {
         not_ahead,
     };
     Kind kind = Kind::empty;
-    CodePoints set;
-    std::vector<PatternNode> parts;
+    CodePoints set{};
+    std::vector<PatternNode> parts{};
     std::uint32_t min = 1, max = 1;
     std::size_t offset = 0;
     bool looks = false; // whether an assertion is in it
@@ -55,7 +55,7 @@ struct PatternOptions {
     std::size_t max_depth = 200;
     std::size_t max_length = 65'536;
     /// The characters of a Unicode property, `Letter`, `L` or `Script=Greek`; empty if unknown.
-    std::function<CodePoints(const std::string&)> property;
+    std::function<CodePoints(const std::string&)> property{};
 };
 
 /// Throws PatternError.

@@ -15,7 +15,9 @@ const CodePoints word{{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
 const CodePoints space{{'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680},
                        {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
                        {0x3000, 0x3000}, {0xfeff, 0xfeff}};
-const CodePoints line_ends{{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
+/// What the dot leaves out.
+const CodePoints ecma_line_ends{{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
+const CodePoints rust_line_ends{{'\n', '\n'}};
 
 class Parser {
   public:
@@ -76,7 +78,8 @@ class Parser {
     PatternNode quantified() {
         const std::size_t begin = at_;
         PatternNode item = atom();
-        while (const auto bounds = quantifier()) {
+        for (int in_a_row = 1; const auto bounds = quantifier(); ++in_a_row) {
+            if (in_a_row > (options_.is_rust ? 3 : 1)) fail("nothing to repeat");
             take("?"); // lazy: the same texts
             if (item.kind == Kind::empty) continue;
             PatternNode out{.kind = Kind::repeat, .offset = begin};
@@ -129,11 +132,15 @@ class Parser {
         return out;
     }
 
+    const CodePoints& line_ends() const {
+        return options_.is_rust ? rust_line_ends : ecma_line_ends;
+    }
+
     PatternNode atom() {
         const std::size_t begin = at_;
         if (take("(")) return group(begin);
         if (take("[")) return characters(character_class(begin), begin);
-        if (take(".")) return characters(dot_all_ ? CodePoints::all() : ~line_ends, begin);
+        if (take(".")) return characters(dot_all_ ? CodePoints::all() : ~line_ends(), begin);
         if (take("^")) return assertion(Kind::start);
         if (take("$")) return assertion(Kind::end);
         if (take("\\")) return escape(begin);
@@ -144,6 +151,7 @@ class Parser {
     PatternNode group(std::size_t begin) {
         if (take("?<=") || take("?<!")) fail(begin, "look-behind");
         const bool is_ahead = take("?="), is_not_ahead = !is_ahead && take("?!");
+        const bool case_before = ignore_case_, dot_before = dot_all_;
         bool names_flags = false;
         if (!is_ahead && !is_not_ahead && sees("?") && !take("?:")) {
             if (take("?<") || take("?P<")) {
@@ -157,6 +165,7 @@ class Parser {
         if (names_flags && flags(begin)) return {.kind = Kind::empty, .offset = begin};
         PatternNode inside = choice();
         if (!take(")")) fail(begin, "a group without its )");
+        ignore_case_ = case_before, dot_all_ = dot_before;
         if (!is_ahead && !is_not_ahead) return inside;
         PatternNode out = assertion(is_ahead ? Kind::ahead : Kind::not_ahead);
         out.offset = begin;
@@ -174,10 +183,14 @@ class Parser {
                 return true;
             }
             if (c == ':') return false;
-            if (c == '-') on = false;
-            else if (c == 'i') ignore_case_ = on;
-            else if (c == 's') dot_all_ = on;
-            else if (c != 'u') fail(begin, std::string("the flag or group (?") + c);
+            if (c == '-')
+                on = false;
+            else if (c == 'i')
+                ignore_case_ = on;
+            else if (c == 's')
+                dot_all_ = on;
+            else if (c != 'u')
+                fail(begin, std::string("the flag or group (?") + c);
         }
         fail(begin, "a group without its )");
     }

@@ -1,6 +1,7 @@
 #include "schema.h"
 
 #include <algorithm>
+#include <set>
 
 #include "branches.h"
 #include "formats.h"
@@ -126,22 +127,18 @@ const ValueForms& Schemas::forms(Value value) {
     if (data.is_working)
         throw SchemaError(schemas_[values_[value].atoms.front() / 2].pointer, "",
                           "a schema that depends on itself");
-    if (++depth_ > options_.max_depth) {
-        depth_ = 0;
+    if (depth_ >= options_.max_depth)
         throw TooComplex("schemas that depend on each other too deeply");
-    }
-    data.is_working = true;
+    struct Working {
+        bool& flag;
+        std::size_t& depth;
+        Working(bool& f, std::size_t& d) : flag(f), depth(d) { flag = true, ++depth; }
+        ~Working() { flag = false, --depth; }
+    } const working(data.is_working, depth_); // data_ is a deque: it stays where it is
     const std::vector<Atom> atoms = values_[value].atoms;
-    try {
-        ValueForms out = work_out(atoms);
-        data_[value].forms = std::move(out);
-    } catch (...) {
-        data_[value].is_working = false;
-        throw;
-    }
-    data_[value].is_working = false;
-    --depth_;
-    return *data_[value].forms;
+    ValueForms out = work_out(atoms);
+    data.forms = std::move(out);
+    return *data.forms;
 }
 
 Expr Schemas::key_names(Value value) {
@@ -158,6 +155,61 @@ Expr Schemas::key_names(Value value) {
         parts.push_back(keys_.words(words));
     }
     return pool_.either(parts);
+}
+
+// Sketches
+
+const Sketch& Schemas::sketch(Atom atom) {
+    const auto [at, is_new] = sketches_.try_emplace(atom);
+    if (is_new) {
+        Sketch made = sketch_of(atom / 2, 0);
+        sketches_[atom] = atom % 2 == 0 ? std::move(made) : made.opposite();
+    }
+    return sketches_[atom];
+}
+
+Sketch Schemas::sketch_of(std::uint32_t schema, std::size_t depth) {
+    constexpr std::size_t most = 8;
+    static const std::set<std::string, std::less<>> notes{
+        "title",   "description", "default", "$comment", "examples",   "$id",      "id",
+        "$schema", "definitions", "$defs",   "$anchor",  "deprecated", "readOnly", "writeOnly"};
+    Sketch out;
+    const Schema& own = schemas_[schema];
+    const Json& json = *own.json;
+    if (own.is_literal) {
+        out.types = types::of(json);
+        out.values = {&json};
+        return out;
+    }
+    if (json.is_bool(false)) out.types = 0;
+    out.is_exact = json.is(Json::Type::boolean) && own.any_of.empty();
+    if (!json.is(Json::Type::object) || own.only_annotates || depth > most) return out;
+    out.is_exact = true;
+    const Json* ref = json.find("$ref");
+    const bool is_hidden = ref != nullptr && is_old(schema);
+    for (const auto& [key, value] : json.members) {
+        if (is_hidden && key != "$ref") continue;
+        Sketch part;
+        if (key == "type") {
+            part.types = value.is(Json::Type::string) ? types::named(value.text) : 0;
+            for (const auto& name : value.items) part.types |= types::named(name.text);
+        } else if (key == "const") {
+            part.values = {&value};
+        } else if (key == "enum") {
+            part.values.emplace();
+            for (const auto& item : value.items) part.values->push_back(&item);
+        } else if (key == "$ref") {
+            part = sketch_of(resolve(schema, value, "$ref"), depth + 1);
+        } else if (key == "allOf") {
+            for (std::size_t i = 0; i < value.items.size(); ++i)
+                part.meet(sketch_of(child(schema, value.items[i], "allOf/" + std::to_string(i)),
+                                    depth + 1));
+        } else {
+            part.is_exact = notes.contains(key);
+        }
+        out.meet(part);
+    }
+    return out;
 }
 
 } // namespace engine

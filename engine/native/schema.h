@@ -23,6 +23,7 @@
 #include "json.h"
 #include "numbers.h"
 #include "pattern.h"
+#include "sketches.h"
 
 namespace engine {
 
@@ -42,6 +43,7 @@ struct SchemaOptions {
     std::size_t max_depth = 256;
     std::size_t max_branches = 2000; // of one value
     std::size_t max_values = 100'000;
+    std::size_t max_proofs = 500; // attempts to see that two schemas of a oneOf exclude each other
     std::size_t max_schemas = 100'000; // places of the document, each as often as scopes differ
     PatternOptions pattern;
 };
@@ -65,12 +67,15 @@ class Schemas : public Values {
 
     /// What was weakened with `best_effort`: pointer and keyword.
     const std::vector<std::pair<std::string, std::string>>& weakened() const { return weakened_; }
-    /// Works out all values that can be reached, up to `most`, so that errors come now.
+    /// Looks at every schema by itself, and works out values that can be reached, up to `most` and
+    /// as long as that is cheap, so that errors come now.
     void check(Value root, std::size_t most);
     std::size_t n_values() const { return values_.size(); }
 
   private:
     friend class Branches;
+    bool checks_formats() const { return options_.checks_formats; }
+
     struct Schema {
         const Json* json;
         std::string pointer, base;
@@ -119,6 +124,10 @@ class Schemas : public Values {
                          const char* keyword);
     bool is_old(std::uint32_t schema) const; // draft 7 and before: $ref hides what is beside it
     Value value_of(std::vector<Atom> atoms);
+    const Sketch& sketch(Atom atom);
+    Sketch sketch_of(std::uint32_t schema, std::size_t depth);
+    void survey(Value root);
+    bool is_surely_dead(Value value, std::size_t depth);
     bool is_alive(Value value, bool& is_open);
     bool is_object_alive(const ObjectShape& shape, bool& is_open);
     bool is_array_alive(const ArrayShape& shape, bool& is_open);
@@ -128,6 +137,7 @@ class Schemas : public Values {
                  Characters& characters, std::map<std::string, Expr>& known);
     Expr format(const std::string& name, bool is_key = false);
     Expr key_names(Value value); // the strings of a kind, as keys, without quotes
+    bool is_hopeless(Expr expression);
     ValueForms work_out(const std::vector<Atom>& atoms);
     Expr string_language(const struct Clause& clause, bool is_key);
     Expr scalars(const struct Clause& clause);
@@ -152,6 +162,9 @@ class Schemas : public Values {
     std::map<std::pair<const Json*, std::uint32_t>, std::uint32_t> schema_numbers_; // with scope
     std::map<const Json*, std::uint32_t> literal_numbers_;
     std::map<std::vector<Atom>, std::uint32_t> unions_;
+    std::map<std::uint32_t, std::shared_ptr<const struct PropertyTable>> tables_; // by schema
+    std::map<Atom, Sketch> sketches_;
+    std::map<std::pair<Atom, Atom>, bool> exclusive_;
     std::map<std::string, Location> resources_;                      // by URI
     std::map<std::string, Location> anchors_;                        // by URI#name
     std::map<std::string, std::map<std::string, Location>> dynamic_; // anchors, by URI and name
@@ -167,7 +180,8 @@ class Schemas : public Values {
     std::deque<ObjectShape> objects_;
     std::deque<ArrayShape> arrays_;
     std::vector<std::pair<std::string, std::string>> weakened_;
-    std::size_t depth_ = 0;
+    std::size_t n_branches_ = 0; // that were ever looked at
+    std::size_t depth_ = 0, n_proofs_ = 0, n_nested_proofs_ = 0;
     std::deque<Json> documents_;
     Json true_ = [] {
         Json out;

@@ -10,7 +10,8 @@ ValueForms Schemas::work_out(const std::vector<Atom>& atoms) {
     ValueForms out;
     std::vector<Expr> parts;
     for (const Clause& clause : Branches(*this).of(atoms)) {
-        parts.push_back(scalars(clause));
+        // Alternatives that match nothing would be carried along through every text.
+        if (const Expr part = scalars(clause); !is_hopeless(part)) parts.push_back(part);
         if (clause.values) continue;
         if ((clause.types & types::array) != 0) add_array(out, clause);
         if ((clause.types & types::object) != 0) add_objects(out, clause);
@@ -20,6 +21,14 @@ ValueForms Schemas::work_out(const std::vector<Atom>& atoms) {
 }
 
 // Scalars
+
+bool Schemas::is_hopeless(Expr expression) {
+    try {
+        return pool_.is_dead(expression);
+    } catch (const TooComplex&) {
+        return false;
+    }
+}
 
 Expr Schemas::string_language(const Clause& clause, bool is_key) {
     if (clause.min_length > clause.max_length) return Expressions::none;
@@ -154,7 +163,7 @@ void Schemas::add_objects(ValueForms& forms, const Clause& clause) {
     };
     if (!clause.wishes.empty()) {
         for (const auto& member : clause.members)
-            for (const auto& [name, atom] : member.properties) add(name);
+            for (const auto& [name, atom] : member.table->properties) add(name);
         for (const auto& name : clause.required) add(name);
     }
     using Wished = std::vector<std::pair<std::string, std::optional<Atom>>>;
@@ -189,6 +198,8 @@ bool Schemas::add_object(ObjectShape& shape, const Clause& clause,
     shape.min = clause.min_properties, shape.max = clause.max_properties;
     shape.is_ordered = !options_.any_order;
     if (shape.min > shape.max) return false;
+    if (open_wishes.size() > ObjectShape::max_wishes)
+        throw TooComplex("too many demands that some key exists");
     std::map<std::string, std::uint32_t> index;
     std::vector<std::vector<Atom>> atoms;
     const auto property = [&](const std::string& name) {
@@ -200,7 +211,7 @@ bool Schemas::add_object(ObjectShape& shape, const Clause& clause,
         return at->second;
     };
     for (const auto& member : clause.members)
-        for (const auto& [name, atom] : member.properties) property(name);
+        for (const auto& [name, atom] : member.table->properties) property(name);
     for (const auto& name : clause.required) shape.properties[property(name)].is_required = true;
     for (const auto& [name, atom] : clause.properties) property(name);
     for (const auto& [name, needed] : clause.needs) {
@@ -223,13 +234,7 @@ bool Schemas::add_object(ObjectShape& shape, const Clause& clause,
         spelled.push_back(written + "\"");
         std::vector<bool> covers;
         for (const auto& member : clause.members) {
-            bool is_named = false;
-            for (const auto& [other, atom] : member.properties)
-                if (other == name) atoms[i].push_back(atom), is_named = true;
-            for (const auto& [keys, atom] : member.patterns)
-                if (pool_.matches(keys, written)) atoms[i].push_back(atom), is_named = true;
-            if (!is_named && member.additional) atoms[i].push_back(*member.additional);
-            covers.push_back(is_named || member.additional);
+            covers.push_back(member.table->collect(pool_, name, written, atoms[i]));
         }
         for (const auto& [atom, scope] : clause.other_properties) {
             bool is_covered = false;
@@ -260,18 +265,18 @@ void Schemas::add_others(ObjectShape& shape, const Clause& clause,
         if (std::ranges::find(tests, keys) == tests.end()) tests.push_back(keys);
     };
     for (const auto& member : clause.members)
-        for (const auto& [keys, atom] : member.patterns) add_test(keys);
+        for (const auto& [keys, atom] : member.table->patterns) add_test(keys);
     for (const auto i : open_wishes) add_test(clause.wishes[i].keys);
     const auto atoms_of = [&](const Class& keys) {
         std::vector<Atom> atoms;
         std::vector<bool> covers;
         for (const auto& member : clause.members) {
             bool is_named = false;
-            for (const auto& [pattern, atom] : member.patterns)
+            for (const auto& [pattern, atom] : member.table->patterns)
                 if (std::ranges::find(keys.matched, pattern) != keys.matched.end())
                     atoms.push_back(atom), is_named = true;
-            if (!is_named && member.additional) atoms.push_back(*member.additional);
-            covers.push_back(is_named || member.additional);
+            if (!is_named && member.table->additional) atoms.push_back(*member.table->additional);
+            covers.push_back(is_named || member.table->additional);
         }
         for (const auto& [atom, scope] : clause.other_properties) {
             bool is_covered = false;
@@ -311,14 +316,28 @@ void Schemas::add_others(ObjectShape& shape, const Clause& clause,
         if (pool_.is_dead(each.keys)) continue;
         const Value kind = value_of(atoms_of(each));
         const Expr keys = pool_.concat(each.keys, quote);
+        // One such key may fulfil several wishes: by its name alone, or by its value too.
+        std::uint32_t by_name = 0;
+        std::vector<std::size_t> by_value;
         for (std::size_t i = 0; i < open_wishes.size(); ++i) {
             const auto& wish = clause.wishes[open_wishes[i]];
             if (std::ranges::find(each.matched, wish.keys) == each.matched.end()) continue;
-            std::vector<Atom> atoms = values_[kind].atoms;
-            if (wish.atom) atoms.push_back(*wish.atom);
-            shape.others.push_back({keys, value_of(std::move(atoms)), 1U << i});
+            if (wish.atom)
+                by_value.push_back(i);
+            else
+                by_name |= 1U << i;
         }
-        if (!is_false(kind)) shape.others.push_back({keys, kind});
+        for (std::uint32_t some = 0; some < 1U << by_value.size(); ++some) {
+            std::vector<Atom> atoms = values_[kind].atoms;
+            std::uint32_t wishes = by_name;
+            for (std::size_t i = 0; i < by_value.size(); ++i) {
+                if ((some >> i & 1) == 0) continue;
+                atoms.push_back(*clause.wishes[open_wishes[by_value[i]]].atom);
+                wishes |= 1U << by_value[i];
+            }
+            const Value value = value_of(std::move(atoms));
+            if (!is_false(value)) shape.others.push_back({keys, value, wishes});
+        }
     }
     for (std::size_t i = 0; i < open_wishes.size(); ++i) shape.wishes |= 1U << i;
 }

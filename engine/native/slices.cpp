@@ -46,8 +46,10 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
     plain_.assign(std::min(longest_ + 1, most_masks), std::vector<std::uint32_t>(words_));
     for (std::size_t i = 0; i < n; ++i) {
         if (offsets[i + 1] == offsets[i] || lengths[i] != offsets[i + 1] - offsets[i]) continue;
-        if (characters[i] >= plain_.size()) long_.emplace_back(characters[i], std::int32_t(i));
-        else set_bit(plain_[characters[i]], i);
+        if (characters[i] >= plain_.size())
+            long_.emplace_back(characters[i], std::int32_t(i));
+        else
+            set_bit(plain_[characters[i]], i);
     }
     for (std::size_t k = 1; k < plain_.size(); ++k)
         for (std::size_t word = 0; word < words_; ++word) plain_[k][word] |= plain_[k - 1][word];
@@ -58,7 +60,8 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
         if (lengths[i] < text.size() && text.find('"') != text.npos)
             closing_.emplace_back(characters[i], std::int32_t(i));
     }
-    std::ranges::sort(by_length_, std::greater(), [&](std::int32_t id) { return token(id).size(); });
+    std::ranges::sort(by_length_, std::greater(),
+                      [&](std::int32_t id) { return token(id).size(); });
     std::ranges::sort(closing_);
     const auto trie_of = [&](auto&& takes) {
         std::string rests;
@@ -106,7 +109,8 @@ std::vector<std::int32_t> Slices::closing_before(std::uint32_t characters) const
 }
 
 std::size_t Slices::memory_bytes() const {
-    std::size_t out = data_.capacity() + offsets_.capacity() * 8 + mixed_.front().memory_bytes() + plain_.size() * words_ * 4 + inner_.front().memory_bytes();
+    std::size_t out = data_.capacity() + offsets_.capacity() * 8 + mixed_.front().memory_bytes() +
+                      plain_.size() * words_ * 4 + inner_.front().memory_bytes();
     for (const auto& trie : rests_) out += trie.memory_bytes();
     return out;
 }

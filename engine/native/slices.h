@@ -50,12 +50,12 @@ class Slices {
   private:
     std::string data_;
     std::vector<std::uint64_t> offsets_;
-    std::vector<std::int32_t> by_length_;       // longest first
+    std::vector<std::int32_t> by_length_;                         // longest first
     std::vector<std::pair<std::uint32_t, std::int32_t>> closing_; // by characters before the quote
     std::vector<TokenTrie> mixed_;
     std::size_t words_ = 0;
     std::uint32_t longest_ = 0;
-    std::vector<std::vector<std::uint32_t>> plain_; // by characters: all up to that many
+    std::vector<std::vector<std::uint32_t>> plain_;            // by characters: all up to that many
     std::vector<std::pair<std::uint32_t, std::int32_t>> long_; // characters and id beyond those
     std::vector<TokenTrie> rests_;
     std::vector<TokenTrie> inner_;
