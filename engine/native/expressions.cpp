@@ -90,29 +90,6 @@ Expressions::Run Expressions::run(Expr e) const {
     return out;
 }
 
-<<<<<<< HEAD
-=======
-Expressions::Bounded Expressions::bounded(Expr e, std::span<const Expr> units) {
-    Expr head = e, tail = empty;
-    if (nodes_[e].op == Op::concat) head = nodes_[e].a, tail = nodes_[e].b;
-    if (nodes_[head].op != Op::both) return {};
-    Bounded out;
-    std::vector<Expr> others;
-    for (const Expr part : list(nodes_[head])) {
-        const Node& node = nodes_[part];
-        const bool is_bound = node.op == Op::repeat && out.unit == none &&
-                              std::ranges::find(units, node.a) != units.end();
-        if (is_bound)
-            out.unit = node.a, out.min = node.b, out.max = node.c;
-        else
-            others.push_back(part);
-    }
-    if (out.unit == none) return {};
-    out.without = concat(both(others), tail);
-    return out;
-}
-
->>>>>>> grammar-core
 Expressions::Power Expressions::power(Expr e) const {
     const Node& node = nodes_[e];
     if (node.op == Op::repeat) return {empty, node.a, node.b, node.c};
@@ -436,14 +413,11 @@ bool Expressions::is_dead(Expr e) {
         return alive_[x];
     };
     if (const auto known = verdict(e); known != unasked) return known == dead;
-<<<<<<< HEAD
     if (const auto told = is_dead_by_parts(e)) {
         alive_[e] = *told ? dead : alive;
         return *told;
     }
-=======
     work_ = 0;
->>>>>>> grammar-core
     struct Seen {
         Expr e;
         std::size_t from;

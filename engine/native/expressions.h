@@ -275,12 +275,9 @@ class Expressions {
     std::vector<Multiple> multiples_;
     std::vector<std::uint32_t> rows_of_; // per expression: its row, Index::none if it has none yet
     std::vector<std::unique_ptr<Row>> rows_;
-<<<<<<< HEAD
     std::unordered_map<Expr, Loose> loose_;
     std::unordered_map<Expr, std::uint32_t> slack_;
-=======
     std::size_t work_ = 0;
->>>>>>> grammar-core
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
 };
 
