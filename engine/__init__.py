@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from engine.chat import Chat as Chat
     from engine.chat import steps as steps
     from engine.constraint import Constraint as Constraint
-    from engine.grammar import Grammar as Grammar
     from engine.errors import EngineError as EngineError
     from engine.events import Control as Control
     from engine.events import Event as Event
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from engine.events import ToolProgress as ToolProgress
     from engine.events import ToolResult as ToolResult
     from engine.events import Usage as Usage
+    from engine.grammar import Grammar as Grammar
     from engine.messages import Call as Call
     from engine.messages import Message as Message
     from engine.model import Model as Model

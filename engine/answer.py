@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.grammar import Grammar
 from engine.errors import UsageError
 from engine.events import Finish
+from engine.grammar import Grammar
 from engine.messages import Call
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.answer import Answer, Progress, StopCondition, grammar_of, parsed, steps
-from engine.grammar import Grammar
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
 from engine.errors import Cancelled, ContextFull, UsageError
@@ -29,6 +28,7 @@ from engine.events import (
     ToolResult,
     Usage,
 )
+from engine.grammar import Grammar
 from engine.messages import JSON, Message, ToolSpec
 from engine.model import Model
 from engine.prompt import Prompt

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.constraint import Constraint
-from engine.grammar import Grammar
 from engine.dialect import Dialect, ParsedCall
 from engine.errors import GrammarError, UsageError
 from engine.events import Event, Notice, ToolCall, ToolCallDelta, ToolCallStart
+from engine.grammar import Grammar
 from engine.messages import Call, ToolSpec
 from engine.profile import EndMeaning
 from engine.sampler import Sampler
@@ -269,7 +269,7 @@ class Turn:
     def _go_on(self) -> None:
         """Behind a whole call, where the style allows several: a matcher for one more, or none.
 
-        One matcher a call, since llguidance keeps one of several equal captures.
+        One matcher a call, so that each has its own captures.
         """
         assert self._follower is not None and self._dialect is not None
         if self._dialect.style.separator is None or self._n_calls + 1 >= MAX_CALLS:

@@ -8,8 +8,8 @@ from fakes import ByteTokenizer, byte_vocab
 
 from engine import gguf
 from engine.constraint import Terminals
-from engine.grammar import Grammar, lark_json
 from engine.errors import GrammarError, SchemaError
+from engine.grammar import Grammar, lark_json
 from engine.tokenizer import HeaderTokenizer
 from engine.vocab import Vocab
 

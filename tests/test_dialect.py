@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes import ByteTokenizer, byte_vocab
+from fakes import byte_vocab
 
 from engine.dialect import Dialect
 from engine.errors import GrammarError

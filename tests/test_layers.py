@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"gguf", "tokenbytes", "special", "pretokenizers", "vocab", "fit", "store", "repository", "hub"}
     | {"backend", "llama", "device", "_native"},
     {"profile", "template", "encoding", "tokenizer", "prompt", "sequence"},
-    {"constraint", "dialect", "sampler"},
+    {"constraint", "grammar", "dialect", "sampler"},
     {"watch", "decode"},
     {"tools", "toolcall", "model", "answer", "chat"},
     {"cli", "__init__", "__main__"},
@@ -26,7 +26,7 @@ LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
 # Each outside dependency is imported by one module: change the library, change one file.
 OWNERS = {
     "llama_cpp": "llama",
-    "llguidance": "constraint",
+    "lark": "grammar/lark",
     "jinja2": "template/sandbox",
     "tokenizers": "tokenizer",
     "pydantic": "tools/declare",

@@ -237,5 +237,3 @@ class NativeConstraint:
 
     def captures(self) -> list[tuple[str, bytes]]:
         return self._matcher.captures()
-
-
