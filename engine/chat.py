@@ -50,6 +50,7 @@ class ChatOptions:
     tool_choice: str | Sequence[str] = "auto"
     sampling: Sampling | None = None  # the model's own
     constrain: bool = True
+    force: bool = True  # tokens that a grammar leaves no choice about are not asked of the model
     max_steps: int = 10
     style: str | None = None
     thinking: bool | None = None
@@ -352,6 +353,7 @@ class Chat:
             constrain=self._constrains,
             response=response,
             opening="free" if response else "choose" if first else "answer",
+            forces=self._options.force,
             new_id=self._new_id,
         )
 

@@ -138,6 +138,7 @@ class Model:
         tool_choice: str | Sequence[str] = "auto",
         sampling: Sampling | None = None,
         constrain: bool = True,
+        force: bool = True,
         max_steps: int = 10,
         style: str | None = None,
         thinking: bool | None = None,
@@ -145,6 +146,8 @@ class Model:
     ) -> Chat:
         """A conversation. `tools` are functions, `@tool` functions or `Tool`s.
 
+        With `force`, tokens that a grammar leaves no choice about are decoded in one batch instead
+        of being asked of the model, which is faster and gives the same text.
         `thinking` and `variables` go to the chat template. See `engine.chat.Chat`.
         """
         from engine.chat import Chat, ChatOptions
@@ -153,6 +156,7 @@ class Model:
             tool_choice=tool_choice,
             sampling=sampling,
             constrain=constrain,
+            force=force,
             max_steps=max_steps,
             style=style,
             thinking=thinking,

@@ -81,6 +81,7 @@ def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
         tools,
         tool_choice=options.choice,
         constrain=not options.no_constrain,
+        force=not options.no_force,
         max_steps=options.max_steps,
         style=options.style,
         thinking=options.thinking,
@@ -96,6 +97,7 @@ def load_chat(path: Path, model: Model, tools: list[Tool], options: Options) -> 
     settings = ChatOptions(
         tool_choice=options.choice,
         constrain=not options.no_constrain,
+        force=not options.no_force,
         max_steps=options.max_steps,
         style=options.style,
         thinking=options.thinking,

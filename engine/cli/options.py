@@ -102,6 +102,10 @@ class Options:
         bool,
         _option("--no-constrain", help="Let the model write calls freely, valid or not."),
     ] = False
+    no_force: Annotated[
+        bool,
+        _option("--no-force", help="Ask the model for every token, where there is no choice too."),
+    ] = False
     json: Annotated[
         bool, _option("--json", help="Write events and errors as JSON lines to stdout.")
     ] = False
