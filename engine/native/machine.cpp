@@ -46,7 +46,7 @@ std::size_t Machine::memory_bytes() const {
            places_.capacity() * sizeof(PlaceData) + places_index_.memory_bytes() +
            steps_.capacity() * sizeof(Step) + steps_index_.memory_bytes() +
            byte_sets_.capacity() * sizeof(ByteSet) + seen_.memory_bytes() + counts_.memory_bytes() +
-           choices_.capacity() * sizeof(choices_[0]);
+           texts_.memory_bytes() + choices_.capacity() * sizeof(choices_[0]);
 }
 
 // Frames and sets of them
@@ -86,11 +86,14 @@ std::uint32_t Machine::list_of(std::vector<std::uint32_t>& given) {
     const auto known =
         lists_index_.find(h, [&](std::uint32_t i) { return std::ranges::equal(frames(i), given); });
     if (known != Index::none) return known;
-    List list{std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, 0,
-              given.empty() ? 0 : ~0ULL};
+    List list{
+        std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, Memory::none, 0,
+        given.empty() ? 0 : ~0ULL};
     for (const auto id : given) {
         const Frame& frame = frames_[id];
-        list.has_named |= frame.kind == Kind::object && frame.phase == named;
+        list.follows |=
+            frame.kind == Kind::text || (frame.kind == Kind::object && frame.phase == named);
+        if (frame.kind == Kind::text) list.memory = std::max(list.memory, Memory(frame.b));
         const std::uint64_t own = frame.kind == Kind::capture ? 1ULL << frame.a : 0;
         const bool is_root = frame.kind == Kind::root;
         list.captures |= own | (is_root ? 0 : lists_[frame.cont].captures);
@@ -109,17 +112,24 @@ std::uint32_t Machine::join(std::uint32_t a, std::uint32_t b) {
     return list_of(all);
 }
 
-/// The frames of `cont` for which a word that `state` may still become is allowed.
-std::uint32_t Machine::keep_named(std::uint32_t cont, std::uint32_t state) {
+/// The frames of `cont` for which a word that `state` may still become is allowed, once `byte` of
+/// it was read.
+std::uint32_t Machine::follow(std::uint32_t cont, std::uint32_t state, std::uint8_t byte) {
     const auto [low, high, is_complete] = pool_.words_left(state);
     std::vector<std::uint32_t> kept;
     const auto list = frames(cont);
     const std::vector<std::uint32_t> all(list.begin(), list.end());
     for (const auto id : all) {
-        const Frame frame = frames_[id];
-        if (any_between(choice(frame.a, frame.b).words, low, high)) kept.push_back(id);
+        Frame frame = frames_[id];
+        if (frame.kind == Kind::text) {
+            frame.a = texts_.intern({texts_[frame.a].read + char(byte)});
+            kept.push_back(frames_.intern(frame));
+        } else if (frame.kind != Kind::object || frame.phase != named ||
+                   any_between(choice(frame.a, frame.b).words, low, high)) {
+            kept.push_back(id);
+        }
     }
-    return kept.size() == all.size() ? cont : list_of(kept);
+    return kept == all ? cont : list_of(kept);
 }
 
 /// The frames of `cont`, and the stacks below them, that are inside a capture, or outside it.
@@ -167,7 +177,7 @@ Place Machine::take(Place place, std::uint8_t byte, std::uint64_t key, std::uint
         const Expr state = pool_.next(thread.state, byte);
         if (state == Expressions::none) continue;
         std::uint32_t cont = thread.cont;
-        if (lists_[cont].has_named) cont = keep_named(cont, state);
+        if (lists_[cont].follows) cont = follow(cont, state, byte);
         if (lists_[cont].count != 0) spawn(state, cont);
     }
     const Place to = finish();
@@ -199,13 +209,13 @@ const ByteSet& Machine::bytes(Place place) {
             const Thread thread = threads_[places_[place].first + i];
             if ((thread.state & token_thread) != 0) continue;
             const ByteSet first = pool_.first_bytes(thread.state);
-            if (!has_keys(thread)) {
+            if (!follows(thread)) {
                 all = all | first;
                 continue;
             }
             first.each([&](std::uint8_t byte) {
                 Thread after = thread;
-                if (move(after, pool_.next(thread.state, byte))) all.add(byte);
+                if (step(after, byte)) all.add(byte);
             });
         }
         byte_sets_.push_back(all);
@@ -311,6 +321,8 @@ void Machine::resume(std::uint32_t state, const Frame& frame) {
         return resume_object(state, frame);
     case Kind::array:
         return resume_array(frame);
+    case Kind::text:
+        return resume_text(frame);
     }
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "machine.h"
@@ -42,6 +43,7 @@ class Masks {
     void add_bounded(const Machine::Thread& thread, const Expressions::Bounded& bound, Mask mask);
     bool is_open(Expr state);
     bool takes(Machine::Thread thread, std::string_view token);
+    void check_remembered(const Machine::Thread& thread, bool is_whatever, Mask mask);
     void add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask);
     bool is_free(const Expressions::Run& run) const;
     void walk(const TokenTrie& trie, std::size_t first, std::size_t last,
@@ -61,6 +63,7 @@ class Masks {
     std::unordered_map<Expr, bool> open_;
     std::unordered_map<std::uint64_t, std::vector<std::uint32_t>> wide_; // by state and cont
     std::size_t words_;
+    std::vector<std::pair<std::int32_t, bool>> going_on_; // tokens with a quote inside; with two
     struct Open { // a node on the way, and where the expression stands behind it
         std::size_t end;
         const Expr* row;
