@@ -42,33 +42,39 @@ std::vector<Clause> Branches::of(const std::vector<Atom>& atoms) {
     return out;
 }
 
-std::vector<Atom> Branches::inside(Atom given) {
+Branches::Inside Branches::inside(Atom given) {
+    check_forms(given / 2);
     Branch branch;
-    std::vector<Atom> out;
+    Inside out;
     if (!apply_atom(branch, given, 0)) return out;
+    const auto add = [](auto& to, const auto& from) {
+        to.insert(to.end(), from.begin(), from.end());
+    };
     const auto add_facts = [&](const std::vector<Fact>& facts) {
-        for (const Fact& fact : facts)
-            if (fact.kind == Kind::atom || fact.kind == Kind::item_at ||
-                fact.kind == Kind::contains || fact.kind == Kind::property || fact.has_atom)
-                out.push_back(fact.atom);
+        for (const Fact& fact : facts) {
+            if (fact.kind == Kind::atom)
+                out.here.push_back(fact.atom);
+            else if (fact.kind == Kind::item_at || fact.kind == Kind::contains ||
+                     fact.kind == Kind::property || fact.has_atom)
+                out.within.push_back(fact.atom);
+        }
     };
     add_facts(branch.todo);
     for (const auto& options : branch.choices) std::ranges::for_each(options, add_facts);
-    for (const auto& one_of : branch.one_ofs)
-        out.insert(out.end(), one_of.parts.begin(), one_of.parts.end());
+    for (const auto& one_of : branch.one_ofs) add(out.here, one_of.parts);
     const Clause& clause = branch.clause;
     for (const auto& member : clause.members) {
-        for (const auto& property : member.table->properties) out.push_back(property.second);
-        for (const auto& pattern : member.table->patterns) out.push_back(pattern.second);
-        if (member.table->additional) out.push_back(*member.table->additional);
+        for (const auto& property : member.table->properties) out.within.push_back(property.second);
+        for (const auto& pattern : member.table->patterns) out.within.push_back(pattern.second);
+        if (member.table->additional) out.within.push_back(*member.table->additional);
     }
     for (const auto& member : clause.items) {
-        out.insert(out.end(), member.first.begin(), member.first.end());
-        if (member.rest) out.push_back(*member.rest);
+        add(out.within, member.first);
+        if (member.rest) out.within.push_back(*member.rest);
     }
-    for (const auto& other : clause.other_items) out.push_back(other.atom);
-    for (const auto& other : clause.other_properties) out.push_back(other.atom);
-    out.insert(out.end(), clause.names.begin(), clause.names.end());
+    for (const auto& other : clause.other_items) out.within.push_back(other.atom);
+    for (const auto& other : clause.other_properties) out.within.push_back(other.atom);
+    add(out.within, clause.names);
     return out;
 }
 
@@ -272,6 +278,9 @@ bool Branches::apply(Branch& branch, const Fact& fact) {
         return true;
     case Kind::max_items:
         clause.max_items = std::min(clause.max_items, fact.n);
+        return true;
+    case Kind::unique:
+        clause.unique_by = fact.n;
         return true;
     case Kind::item_at:
         clause.items_at.emplace_back(fact.n, fact.atom);

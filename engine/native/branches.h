@@ -77,6 +77,7 @@ struct Clause {
     std::vector<std::string> not_strings;
 
     std::uint32_t min_items = 0, max_items = Expressions::forever;
+    std::optional<std::uint32_t> unique_by; // the schema that says so
     std::vector<ArrayMember> items;
     std::vector<std::pair<std::uint32_t, Atom>> items_at;
     std::vector<Contains> contains;
@@ -109,8 +110,11 @@ class Branches {
 
     /// The clauses whose union the atoms mean. Throws SchemaError, TooComplex.
     std::vector<Clause> of(const std::vector<Atom>& atoms);
-    /// The atoms that one leads to by its own keywords.
-    std::vector<Atom> inside(Atom atom);
+    /// The atoms that one leads to by its own keywords: of the same value, and of values in it.
+    struct Inside {
+        std::vector<Atom> here, within;
+    };
+    Inside inside(Atom atom);
 
   private:
     enum class Kind : std::uint8_t {
@@ -130,6 +134,7 @@ class Branches {
         min_items,
         max_items,
         item_at,
+        unique,
         contains,
         min_properties,
         max_properties,
@@ -195,6 +200,9 @@ class Branches {
     bool literal(Branch& branch, std::uint32_t schema, bool is_not);
     bool has_unevaluated_around(const Branch& branch, int scope) const;
     Expr other_keys(std::uint32_t schema);
+    void check_forms(std::uint32_t schema) const;
+    bool few_values(Branch& branch, std::uint32_t schema, const std::vector<Atom>& parts,
+                    bool is_one_of);
 
     Fact atom(Atom atom, int scope = 0) const {
         return {.kind = Kind::atom, .atom = atom, .scope = scope};

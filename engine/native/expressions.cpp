@@ -15,9 +15,28 @@ Expr Expressions::add_list(Op op, std::span<const Expr> parts, bool is_nullable,
               std::uint32_t(parts.size()));
     lists_.insert(lists_.end(), parts.begin(), parts.end());
     node.depth = depth_of(node);
+    node.positive = is_positive(node);
     nodes_.push_back(node);
     index_.insert(h, Expr(nodes_.size() - 1));
     return Expr(nodes_.size() - 1);
+}
+
+bool Expressions::is_positive(const Node& node) const {
+    const auto of = [&](Expr e) { return bool(nodes_[e].positive); };
+    switch (node.op) {
+    case Op::concat:
+        return of(node.a) && of(node.b);
+    case Op::repeat:
+        return node.a < nodes_.size() && of(node.a); // it is not for `everything`
+    case Op::either:
+        return std::ranges::all_of(list(node), of);
+    case Op::both:
+        return std::ranges::any_of(list(node), of);
+    case Op::negate:
+        return false;
+    default:
+        return true;
+    }
 }
 
 std::uint16_t Expressions::depth_of(const Node& node) const {

@@ -205,7 +205,8 @@ class Expressions {
         Op op;
         bool nullable : 1;
         bool simple : 1; // no intersection, complement or arithmetic inside: some text matches
-        std::uint16_t depth = 1; // how deep `derive` calls itself
+        bool positive : 1 = true; // no complement lets in bytes of which none is written here
+        std::uint16_t depth = 1;  // how deep `derive` calls itself
         std::uint32_t a, b, c, d;
         Node(Op of, bool is_nullable, bool is_simple, std::uint32_t a_ = 0, std::uint32_t b_ = 0,
              std::uint32_t c_ = 0, std::uint32_t d_ = 0)
@@ -225,6 +226,7 @@ class Expressions {
     }
     Expr add(Node node) {
         node.depth = depth_of(node);
+        node.positive = is_positive(node);
         const std::uint64_t h = hash(node);
         const Expr known = index_.find(h, [&](Expr e) { return nodes_[e] == node; });
         if (known != Index::none) return known;
@@ -233,6 +235,7 @@ class Expressions {
         return Expr(nodes_.size() - 1);
     }
     Expr add_list(Op op, std::span<const Expr> parts, bool is_nullable, bool is_simple);
+    bool is_positive(const Node& node) const;
     std::uint16_t depth_of(const Node& node) const;
     bool simple(Expr e) const { return nodes_[e].simple; }
     std::span<const Expr> list(const Node& node) const {

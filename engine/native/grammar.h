@@ -105,6 +105,7 @@ struct ArrayShape {
     Value rest = 0;           // all others
     std::uint32_t min = 0, max = Expressions::forever;
     std::vector<Contains> contains;
+    bool is_unique = false; // no two equal; then all of them are scalars
 };
 
 /// A JSON value in full: scalars as one expression, arrays and objects by their shapes.
@@ -123,6 +124,10 @@ class Values {
     virtual const Spacing& spacing() const = 0;
     /// What is of both kinds.
     virtual Value meet(Value a, Value b) = 0;
+    /// A number for the scalar that `text` spells; the same for equal ones.
+    virtual std::uint32_t literal(std::string_view text) = 0;
+    /// What is of a kind and none of these.
+    virtual Value without(Value kind, const std::vector<std::uint32_t>& literals) = 0;
     /// Whether no JSON value is of this kind.
     virtual bool is_dead(Value value) = 0;
 };

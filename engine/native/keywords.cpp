@@ -1,9 +1,76 @@
 #include <algorithm>
+#include <map>
 
 #include "branches.h"
 #include "formats.h"
 
 namespace engine {
+
+namespace {
+
+enum class Form : std::uint8_t { text, flag, list, list_of_schemas, named, named_schemas };
+
+/// What a keyword's value must be, where a wrong one would otherwise go unseen.
+const std::map<std::string, Form, std::less<>>& forms_of_keywords() {
+    static const std::map<std::string, Form, std::less<>> forms{
+        {"pattern", Form::text},
+        {"format", Form::text},
+        {"uniqueItems", Form::flag},
+        {"enum", Form::list},
+        {"allOf", Form::list_of_schemas},
+        {"anyOf", Form::list_of_schemas},
+        {"oneOf", Form::list_of_schemas},
+        {"prefixItems", Form::list_of_schemas},
+        {"properties", Form::named_schemas},
+        {"patternProperties", Form::named_schemas},
+        {"dependentSchemas", Form::named_schemas},
+        {"dependentRequired", Form::named},
+        {"dependencies", Form::named},
+        {"$defs", Form::named},
+        {"definitions", Form::named},
+    };
+    return forms;
+}
+
+const char* fault_of(const Json& value, Form form) {
+    using Type = Json::Type;
+    const auto is_schema = [](const Json& json) {
+        return json.is(Type::object) || json.is(Type::boolean);
+    };
+    switch (form) {
+    case Form::text:
+        return value.is(Type::string) ? nullptr : "must be a string";
+    case Form::flag:
+        return value.is(Type::boolean) ? nullptr : "must be true or false";
+    case Form::list:
+        return value.is(Type::array) ? nullptr : "must be a list";
+    case Form::list_of_schemas:
+        return value.is(Type::array) && std::ranges::all_of(value.items, is_schema)
+                   ? nullptr
+                   : "must be a list of schemas";
+    case Form::named:
+        return value.is(Type::object) ? nullptr : "must be an object";
+    case Form::named_schemas:
+        return value.is(Type::object) &&
+                       std::ranges::all_of(value.members,
+                                           [&](auto& member) { return is_schema(member.second); })
+                   ? nullptr
+                   : "must be an object whose values are schemas";
+    }
+    return nullptr;
+}
+
+} // namespace
+
+void Branches::check_forms(std::uint32_t schema) const {
+    const auto& own = schemas_.schemas_[schema];
+    if (own.is_literal) return;
+    for (const auto& [key, value] : own.json->members) {
+        const auto form = forms_of_keywords().find(key);
+        if (form == forms_of_keywords().end()) continue;
+        if (const char* fault = fault_of(value, form->second)) schemas_.fail(schema, key, fault);
+    }
+}
 
 // Keywords that must hold
 
@@ -163,7 +230,7 @@ void Branches::keyword(Branch& branch, std::uint32_t schema, const std::string& 
     } else if (key == "maxItems") {
         todo.push_back({.kind = Kind::max_items, .n = count(schema, key, value)});
     } else if (key == "uniqueItems") {
-        if (value.is_bool(true)) schemas_.refuse(schema, key, "needs the memory of all items");
+        if (value.is_bool(true)) todo.push_back({.kind = Kind::unique, .n = schema});
     } else if (key == "contains") {
         const Json& all = *schemas_.schemas_[schema].json;
         const Json* min = all.find("minContains");
@@ -179,7 +246,8 @@ void Branches::keyword(Branch& branch, std::uint32_t schema, const std::string& 
     } else if (key == "maxProperties") {
         todo.push_back({.kind = Kind::max_properties, .n = count(schema, key, value)});
     } else if (key == "required") {
-        if (!value.is(Json::Type::array)) return; // a boolean in draft 3
+        if (value.is(Json::Type::boolean)) return; // as draft 3 has it
+        if (!value.is(Json::Type::array)) schemas_.fail(schema, key, "must be a list");
         strings(value);
         for (const auto& name : value.items)
             todo.push_back({.kind = Kind::required, .name = name.text});
@@ -249,11 +317,33 @@ void Branches::enumeration(Branch& branch, std::uint32_t schema,
     branch.choices.push_back(std::move(options));
 }
 
+/// Alternatives that are single values each, or lists of some, are one list.
+bool Branches::few_values(Branch& branch, std::uint32_t schema, const std::vector<Atom>& parts,
+                          bool is_one_of) {
+    std::vector<const Json*> all;
+    for (const Atom part : parts) {
+        const Sketch& sketch = schemas_.sketch(part);
+        if (!sketch.is_exact || !sketch.values ||
+            !std::ranges::all_of(*sketch.values, [](auto* v) { return is_scalar(*v); }))
+            return false;
+        std::vector<const Json*> fresh = *sketch.values;
+        if (is_one_of) {
+            std::vector<const Json*> twice = fresh; // in two of them, so in none for oneOf
+            keep_common(twice, all);
+            if (!twice.empty()) return false;
+        }
+        all.insert(all.end(), fresh.begin(), fresh.end());
+    }
+    enumeration(branch, schema, all);
+    return true;
+}
+
 void Branches::one_of(Branch& branch, std::uint32_t schema, const std::string& key,
                       const Json& value, int scope) {
     std::vector<Atom> parts;
     for (std::size_t i = 0; i < value.items.size(); ++i)
         parts.push_back(sub(schema, key, std::to_string(i), value.items[i]));
+    if (few_values(branch, schema, parts, key == "oneOf")) return;
     std::vector<Option> options;
     if (key == "oneOf") {
         branch.one_ofs.push_back({std::move(parts), scope});

@@ -125,7 +125,7 @@ void Schemas::check(Value root, std::size_t most) {
     const std::size_t most_expressions = pool_.size() + cheap_expressions;
     for (std::size_t i = 0; i < open.size() && i < most; ++i) {
         if (n_branches_ >= most_branches || pool_.size() >= most_expressions) break;
-        const ValueForms found = forms(open[i]);
+        const ValueForms found = forms_here(open[i]);
         for (const auto shape : found.objects) {
             for (const auto& property : objects_[shape].properties) add(property.value);
             for (const auto& other : objects_[shape].others) add(other.value);
@@ -137,16 +137,51 @@ void Schemas::check(Value root, std::size_t most) {
     }
 }
 
-/// Looks at all schemas that can be reached, each by itself, for what must be refused.
+/// The forms of a value; a limit that is reached on the way becomes an error with a place.
+ValueForms Schemas::forms_here(Value value) {
+    try {
+        return forms(value);
+    } catch (const TooComplex& error) {
+        const auto& atoms = values_[value].atoms;
+        throw SchemaError(atoms.empty() ? "" : schemas_[atoms.front() / 2].pointer, "",
+                          error.what());
+    }
+}
+
+/// Looks at all schemas that can be reached, each by itself, for what must be refused: what can't
+/// be enforced, and a schema whose value would have to be checked against itself first.
 void Schemas::survey(Value root) {
-    std::vector<Atom> open = values_[root].atoms;
-    std::set<Atom> seen(open.begin(), open.end());
+    enum : std::uint8_t { unseen, open, done };
+    std::map<Atom, std::uint8_t> seen;
+    std::vector<Atom> others = values_[root].atoms; // roots of their own
     Branches branches(*this);
-    while (!open.empty()) {
-        const Atom atom = open.back();
-        open.pop_back();
-        for (const Atom inside : branches.inside(atom))
-            if (seen.insert(inside).second) open.push_back(inside);
+    struct Step {
+        Atom atom;
+        std::vector<Atom> here;
+    };
+    while (!others.empty()) {
+        std::vector<Step> path{{others.back(), {others.back()}}};
+        others.pop_back();
+        while (!path.empty()) {
+            if (path.back().here.empty()) {
+                seen[path.back().atom] = done;
+                path.pop_back();
+                continue;
+            }
+            const Atom atom = path.back().here.back();
+            path.back().here.pop_back();
+            const auto state = seen[atom];
+            const bool is_root = path.size() == 1 && atom == path.back().atom;
+            if (state == open && !is_root)
+                fail(atom / 2, "",
+                     "a value that must be checked against this would have to be "
+                     "checked against it again");
+            if (state != unseen) continue;
+            seen[atom] = open;
+            auto inside = branches.inside(atom);
+            others.insert(others.end(), inside.within.begin(), inside.within.end());
+            path.push_back({atom, std::move(inside.here)});
+        }
     }
 }
 

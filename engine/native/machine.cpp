@@ -32,8 +32,8 @@ Machine::Machine(Expressions& expressions, const Grammar& grammar, Values* value
     open_array_ = pool_.concat(pool_.text("["), spacing.open);
     close_array_ = pool_.concat(spacing.close, pool_.text("]"));
     next_key_ = pool_.concat(spacing.comma, quote_);
-    std::vector<std::uint32_t> no_frames;
-    list_of(no_frames);
+    std::vector<std::uint32_t> empty;
+    list_of(empty); // no_frames
     places_.push_back({0, 0, false, 0, 0});
     root_ = push({Kind::root});
     expand(grammar.start, root_);
@@ -46,7 +46,7 @@ std::size_t Machine::memory_bytes() const {
            places_.capacity() * sizeof(PlaceData) + places_index_.memory_bytes() +
            steps_.capacity() * sizeof(Step) + steps_index_.memory_bytes() +
            byte_sets_.capacity() * sizeof(ByteSet) + seen_.memory_bytes() + counts_.memory_bytes() +
-           choices_.capacity() * sizeof(choices_[0]);
+           texts_.memory_bytes() + choices_.capacity() * sizeof(choices_[0]);
 }
 
 // Frames and sets of them
@@ -86,11 +86,14 @@ std::uint32_t Machine::list_of(std::vector<std::uint32_t>& given) {
     const auto known =
         lists_index_.find(h, [&](std::uint32_t i) { return std::ranges::equal(frames(i), given); });
     if (known != Index::none) return known;
-    List list{std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, 0,
-              given.empty() ? 0 : ~0ULL};
+    List list{
+        std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, Memory::none, 0,
+        given.empty() ? 0 : ~0ULL};
     for (const auto id : given) {
         const Frame& frame = frames_[id];
-        list.has_named |= frame.kind == Kind::object && frame.phase == named;
+        list.follows |=
+            frame.kind == Kind::text || (frame.kind == Kind::object && frame.phase == named);
+        if (frame.kind == Kind::text) list.memory = std::max(list.memory, Memory(frame.b));
         const std::uint64_t own = frame.kind == Kind::capture ? 1ULL << frame.a : 0;
         const bool is_root = frame.kind == Kind::root;
         list.captures |= own | (is_root ? 0 : lists_[frame.cont].captures);
@@ -109,24 +112,29 @@ std::uint32_t Machine::join(std::uint32_t a, std::uint32_t b) {
     return list_of(all);
 }
 
-/// The frames of `cont` for which a word that `state` may still become is allowed.
-std::uint32_t Machine::keep_named(std::uint32_t cont, std::uint32_t state) {
+/// The frames of `cont` for which a word that `state` may still become is allowed, once `byte` of
+/// it was read.
+std::uint32_t Machine::follow(std::uint32_t cont, std::uint32_t state, std::uint8_t byte) {
     const auto [low, high, is_complete] = pool_.words_left(state);
-    std::vector<std::uint32_t> kept;
     const auto list = frames(cont);
+    if (list.size() == 1) { // a key of one object, as nearly always: no set to make
+        const Frame& only = frames_[list[0]];
+        if (only.kind == Kind::object && only.phase == named)
+            return any_between(choice(only.a, only.b).words, low, high) ? cont : no_frames;
+    }
+    std::vector<std::uint32_t> kept;
     const std::vector<std::uint32_t> all(list.begin(), list.end());
     for (const auto id : all) {
-        const Frame frame = frames_[id];
-        if (any_between(choice(frame.a, frame.b).words, low, high)) kept.push_back(id);
+        Frame frame = frames_[id];
+        if (frame.kind == Kind::text) {
+            frame.a = texts_.intern({texts_[frame.a].read + char(byte)});
+            kept.push_back(frames_.intern(frame));
+        } else if (frame.kind != Kind::object || frame.phase != named ||
+                   any_between(choice(frame.a, frame.b).words, low, high)) {
+            kept.push_back(id);
+        }
     }
-    return kept.size() == all.size() ? cont : list_of(kept);
-}
-
-/// The same for a set of one frame.
-bool Machine::allows_key(const Thread& thread) {
-    const auto [low, high, is_complete] = pool_.words_left(thread.state);
-    const Frame& frame = frames_[frames(thread.cont)[0]];
-    return any_between(choice(frame.a, frame.b).words, low, high);
+    return kept == all ? cont : list_of(kept);
 }
 
 /// The frames of `cont`, and the stacks below them, that are inside a capture, or outside it.
@@ -174,7 +182,7 @@ Place Machine::take(Place place, std::uint8_t byte, std::uint64_t key, std::uint
         const Expr state = pool_.next(thread.state, byte);
         if (state == Expressions::none) continue;
         std::uint32_t cont = thread.cont;
-        if (lists_[cont].has_named) cont = keep_named(cont, state);
+        if (lists_[cont].follows) cont = follow(cont, state, byte);
         if (lists_[cont].count != 0) spawn(state, cont);
     }
     const Place to = finish();
@@ -206,13 +214,13 @@ const ByteSet& Machine::bytes(Place place) {
             const Thread thread = threads_[places_[place].first + i];
             if ((thread.state & token_thread) != 0) continue;
             const ByteSet first = pool_.first_bytes(thread.state);
-            if (!has_keys(thread)) {
+            if (!follows(thread)) {
                 all = all | first;
                 continue;
             }
             first.each([&](std::uint8_t byte) {
                 Thread after = thread;
-                if (move(after, pool_.next(thread.state, byte))) all.add(byte);
+                if (step(after, byte)) all.add(byte);
             });
         }
         byte_sets_.push_back(all);
@@ -318,6 +326,8 @@ void Machine::resume(std::uint32_t state, const Frame& frame) {
         return resume_object(state, frame);
     case Kind::array:
         return resume_array(frame);
+    case Kind::text:
+        return resume_text(frame);
     }
 }
 

@@ -10,7 +10,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "grammar.h"
@@ -56,15 +58,21 @@ class Machine {
     }
     /// Where it goes on behind a thread whose word is complete.
     Place behind(const Thread& thread);
-    /// The thread with `state` in its place, a later state of the same word; false where no key
-    /// that it may still become is allowed. Only needed where `has_keys`.
-    bool has_keys(const Thread& thread) const { return lists_[thread.cont].has_named; }
-    bool move(Thread& thread, Expr state) {
-        thread.state = state;
-        if (has_keys(thread) && lists_[thread.cont].count == 1) return allows_key(thread);
-        if (has_keys(thread)) thread.cont = keep_named(thread.cont, state);
+    /// Whether the frames behind a thread follow its word byte by byte: which keys may come, or
+    /// which text an item is. Else `step` only moves its state.
+    bool follows(const Thread& thread) const { return lists_[thread.cont].follows; }
+    /// Moves a thread on by one byte of its word; false where nothing that it may still become is
+    /// allowed.
+    bool step(Thread& thread, std::uint8_t byte) {
+        thread.state = pool_.next(thread.state, byte);
+        if (thread.state == Expressions::none) return false;
+        if (follows(thread)) thread.cont = follow(thread.cont, thread.state, byte);
         return lists_[thread.cont].count != 0;
     }
+    /// How the text of a thread's word matters behind it: not at all, only for a whole item behind
+    /// it, or for whatever comes next.
+    enum class Memory : std::uint8_t { none, items, all };
+    Memory memory(const Thread& thread) const { return lists_[thread.cont].memory; }
     static constexpr std::uint32_t token_thread = 0x80000000U;
 
     Expressions& expressions() { return pool_; }
@@ -74,7 +82,7 @@ class Machine {
     std::size_t step_limit = 200'000;
 
   private:
-    enum class Kind : std::uint8_t { root, sequence, repeat, capture, object, array };
+    enum class Kind : std::uint8_t { root, sequence, repeat, capture, object, array, text };
     enum Phase : std::uint32_t { opened, quote, named, colon, value, next };
 
     struct Frame {
@@ -93,7 +101,8 @@ class Machine {
     };
     struct List { // frames of a set, in frame_lists_
         std::uint32_t first, count;
-        bool has_named;
+        bool follows;
+        Memory memory;
         std::uint64_t captures, sure_captures; // open in some stack, in all
     };
     struct PlaceData {
@@ -126,14 +135,22 @@ class Machine {
     };
     struct Counts {
         std::vector<std::uint32_t> items; // how many, then how many each `contains` has counted
+        std::vector<std::uint32_t> seen;  // literals, in order, where all must differ
         bool operator==(const Counts&) const = default;
         std::uint64_t hash() const {
             std::uint64_t out = 0;
             for (const auto n : items) out = mix(out, n);
+            for (const auto literal : seen) out = mix(out, ~std::uint64_t(literal));
             return out;
         }
     };
+    struct Text {
+        std::string read;
+        bool operator==(const Text&) const = default;
+        std::uint64_t hash() const { return std::hash<std::string>()(read); }
+    };
     static constexpr std::uint32_t other_key = 0x80000000U;
+    static constexpr std::uint32_t no_frames = 0; // the empty set of frames, made first
 
     Place take(Place place, std::uint8_t byte, std::uint64_t key, std::uint64_t hash);
     void spawn(std::uint32_t state, std::uint32_t cont);
@@ -159,8 +176,9 @@ class Machine {
     }
     std::uint32_t list_of(std::vector<std::uint32_t>& frames);
     std::uint32_t join(std::uint32_t a, std::uint32_t b);
-    bool allows_key(const Thread& thread);
-    std::uint32_t keep_named(std::uint32_t cont, std::uint32_t state);
+    std::uint32_t follow(std::uint32_t cont, std::uint32_t state, std::uint8_t byte);
+    void resume_text(const Frame& frame);
+    Value item_kind(const ArrayShape& shape, const Counts& counts);
     std::uint32_t keep(std::uint32_t cont, std::uint32_t capture, bool is_inside);
     std::span<const std::uint32_t> frames(std::uint32_t cont) const {
         return std::span(frame_lists_).subspan(lists_[cont].first, lists_[cont].count);
@@ -185,6 +203,7 @@ class Machine {
     std::vector<ByteSet> byte_sets_;
     Interner<Seen> seen_;
     Interner<Counts> counts_;
+    Interner<Text> texts_; // of items that must differ, as far as they were read
     std::vector<std::pair<std::uint64_t, Choice>> choices_;
     Index choices_index_;
 

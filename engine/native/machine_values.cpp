@@ -27,7 +27,8 @@ void Machine::expand_value(Value value, std::uint32_t cont) {
     for (const auto shape : forms.objects)
         spawn(open_object_, push({Kind::object, opened, shape, nothing_seen, 0, cont}));
     for (const auto shape : forms.arrays) {
-        const Counts none{std::vector<std::uint32_t>(1 + values_->array(shape).contains.size())};
+        const Counts none{std::vector<std::uint32_t>(1 + values_->array(shape).contains.size()),
+                          {}};
         spawn(open_array_, push({Kind::array, opened, shape, counts_.intern(none), 0, cont}));
     }
 }
@@ -171,7 +172,30 @@ Machine::Choice Machine::work_out(const ObjectShape& shape, const Seen& seen) {
 bool Machine::can_grow(const ArrayShape& shape, const Counts& counts) {
     const std::uint32_t n = counts.items[0];
     if (n >= shape.max) return false;
-    return !values_->is_dead(n < shape.first.size() ? shape.first[n] : shape.rest);
+    return !values_->is_dead(item_kind(shape, counts));
+}
+
+/// What the next item must be, by its place and by those before it.
+Value Machine::item_kind(const ArrayShape& shape, const Counts& counts) {
+    const std::uint32_t n = counts.items[0];
+    const Value kind = n < shape.first.size() ? shape.first[n] : shape.rest;
+    return counts.seen.empty() ? kind : values_->without(kind, counts.seen);
+}
+
+/// An item that must differ from the others is complete.
+void Machine::resume_text(const Frame& frame) {
+    const std::uint32_t literal = values_->literal(texts_[frame.a].read);
+    const auto list = frames(frame.cont);
+    const std::vector<std::uint32_t> all(list.begin(), list.end());
+    for (const auto id : all) {
+        Frame array = frames_[id];
+        Counts counts = counts_[array.b];
+        const auto at = std::ranges::lower_bound(counts.seen, literal);
+        if (at != counts.seen.end() && *at == literal) continue;
+        counts.seen.insert(at, literal);
+        array.b = counts_.intern(counts);
+        resume_array(array);
+    }
 }
 
 void Machine::resume_array(Frame frame) {
@@ -218,7 +242,7 @@ void Machine::array_item(const Frame& frame) {
     const ArrayShape& shape = values_->array(frame.a);
     const Counts counts = counts_[frame.b];
     const std::uint32_t n = counts.items[0];
-    const Value kind = n < shape.first.size() ? shape.first[n] : shape.rest;
+    const Value kind = item_kind(shape, counts);
     const std::size_t ways = std::size_t(1) << shape.contains.size();
     for (std::size_t way = 0; way < ways; ++way) {
         Value item = kind;
@@ -237,8 +261,14 @@ void Machine::array_item(const Frame& frame) {
                 item = values_->meet(item, each.other);
         }
         const bool has_room = shape.max == Expressions::forever || n + 1 + needed <= shape.max;
-        if (fits && has_room && !values_->is_dead(item))
-            expand_value(item, push(frame, value, std::uint32_t(way)));
+        if (!fits || !has_room || values_->is_dead(item)) continue;
+        std::uint32_t behind = push(frame, value, std::uint32_t(way));
+        if (shape.is_unique) {
+            const auto memory = shape.first.empty() ? Memory::items : Memory::all;
+            behind =
+                push({Kind::text, opened, texts_.intern({}), std::uint32_t(memory), 0, behind});
+        }
+        expand_value(item, behind);
     }
 }
 

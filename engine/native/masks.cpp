@@ -140,9 +140,8 @@ bool Masks::takes(Machine::Thread thread, std::string_view token) {
         for (Place& place : places) place = machine_.step(place, byte);
         std::erase(places, Machine::dead);
         if (is_alive) {
-            const Expr state = pool_.next(thread.state, byte);
-            is_alive = state != Expressions::none && machine_.move(thread, state);
-            if (is_alive && pool_.nullable(state) && i + 1 < token.size())
+            is_alive = machine_.step(thread, byte);
+            if (is_alive && pool_.nullable(thread.state) && i + 1 < token.size())
                 places.push_back(machine_.behind(thread));
         }
         if (!is_alive && places.empty()) return false;
@@ -154,7 +153,9 @@ bool Masks::takes(Machine::Thread thread, std::string_view token) {
 void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run& run, Mask mask) {
     std::vector<std::uint32_t> own;
     Mask target = mask;
-    if (run.without != Expressions::none) { // other threads' bits must not be cleared
+    const auto memory = machine_.memory(thread);
+    const bool remembers = memory != Machine::Memory::none;
+    if (run.without != Expressions::none || remembers) { // others' bits must not be cleared
         own.assign(words_, 0U);
         target = own;
     }
@@ -175,7 +176,8 @@ void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run&
             add_rests(slices_.rests(k), after, target);
         }
     }
-    if (run.without == Expressions::none) return;
+    if (remembers) check_remembered(thread, memory == Machine::Memory::all, target);
+    if (run.without == Expressions::none && !remembers) return;
     // The rests were asked for without those words: no token completes one and ends the string.
     const auto [low, high, is_complete] = pool_.words_left(run.without);
     for (std::uint32_t word = low; word < high; ++word) {
@@ -192,6 +194,26 @@ void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run&
     for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
 }
 
+/// The rests of tokens don't know the text before them, which decides what may come behind: those
+/// that go on behind a string, or at least with another one, are taken byte by byte.
+void Masks::check_remembered(const Machine::Thread& thread, bool is_whatever, Mask mask) {
+    if (going_on_.empty()) {
+        for (std::size_t id = 0; id < trie_.n_vocab(); ++id) {
+            const std::string_view token = slices_.token(std::int32_t(id));
+            const std::size_t quote = token.find('"');
+            if (quote == token.npos || quote + 1 == token.size()) continue;
+            const bool has_more = token.find('"', quote + 1) != token.npos;
+            going_on_.emplace_back(std::int32_t(id), has_more);
+        }
+    }
+    for (const auto& [id, has_more] : going_on_) {
+        if (!has_more && !is_whatever) continue;
+        const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
+        auto& word = mask[std::size_t(id) / mask_bits];
+        word = takes(thread, slices_.token(id)) ? word | bit : word & ~bit;
+    }
+}
+
 void Masks::add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask) {
     walk_root(rests, thread, mask);
 }
@@ -206,7 +228,7 @@ void Masks::walk_root(const TokenTrie& trie, const Machine::Thread& thread, Mask
 /// The nodes from `first` to `last`, which are siblings with all that is below them.
 void Masks::walk(const TokenTrie& trie, std::size_t first, std::size_t last,
                  const Machine::Thread& thread, Mask mask) {
-    if (machine_.has_keys(thread)) return walk_keys(trie, first, last, thread, mask);
+    if (machine_.follows(thread)) return walk_keys(trie, first, last, thread, mask);
     const std::size_t base = path_.size();
     path_.push_back({last, pool_.row(thread.state), thread.state});
     for (std::size_t node = first; node < last;) {
@@ -245,14 +267,13 @@ void Masks::walk_keys(const TokenTrie& trie, std::size_t first, std::size_t last
     for (std::size_t node = first; node < last;) {
         while (path.back().end <= node) path.pop_back();
         Machine::Thread at = path.back().thread;
-        const Expr state = pool_.next(at.state, trie.byte(node));
-        if (state == Expressions::none || !machine_.move(at, state)) {
+        if (!machine_.step(at, trie.byte(node))) {
             node = trie.end(node);
             continue;
         }
         for (const auto id : trie.ids(node)) set_bit(mask, std::size_t(id));
         if (trie.end(node) > node + 1) {
-            if (pool_.nullable(state)) walk_behind(trie, node + 1, trie.end(node), at, mask);
+            if (pool_.nullable(at.state)) walk_behind(trie, node + 1, trie.end(node), at, mask);
             path.push_back({trie.end(node), at});
         }
         ++node;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "machine.h"
@@ -47,6 +48,7 @@ class Masks {
     void recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mask);
     bool is_open(Expr state);
     bool takes(Machine::Thread thread, std::string_view token);
+    void check_remembered(const Machine::Thread& thread, bool is_whatever, Mask mask);
     void add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask);
     bool is_free(const Expressions::Run& run) const;
     void walk(const TokenTrie& trie, std::size_t first, std::size_t last,
@@ -67,6 +69,7 @@ class Masks {
     // By state and cont: masks of threads without large counters, and of words among them.
     std::unordered_map<std::uint64_t, std::unique_ptr<std::uint32_t[]>> wide_, words_known_;
     std::size_t words_;
+    std::vector<std::pair<std::int32_t, bool>> going_on_; // tokens with a quote inside; with two
     struct Open { // a node on the way, and where the expression stands behind it
         std::size_t end;
         const Expr* row;

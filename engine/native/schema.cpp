@@ -54,8 +54,10 @@ Expr Schemas::pattern(std::uint32_t schema, const std::string& text, const char*
     try {
         out = pattern_language(parse_pattern(text, options_.pattern), characters, false);
     } catch (const PatternError& error) {
+        constexpr std::size_t shown = 80;
+        const std::string excerpt = text.size() > shown ? text.substr(0, shown) + "..." : text;
         refuse(schema, keyword,
-               "the pattern " + text + ", character " + std::to_string(error.offset) + ": " +
+               "the pattern " + excerpt + ", character " + std::to_string(error.offset) + ": " +
                    error.what());
         out = characters.text();
     }
@@ -121,6 +123,24 @@ Value Schemas::meet(Value a, Value b) {
     return value_of(std::move(atoms));
 }
 
+std::uint32_t Schemas::literal(std::string_view text) {
+    Json json = parse_json(text);
+    const auto [at, is_new] = seen_literals_.emplace(key_of(json), std::uint32_t(schemas_.size()));
+    if (is_new) {
+        documents_.push_back(std::move(json));
+        Schema made{&documents_.back(), "", ""};
+        made.is_literal = true;
+        schemas_.push_back(std::move(made));
+    }
+    return at->second;
+}
+
+Value Schemas::without(Value kind, const std::vector<std::uint32_t>& literals) {
+    std::vector<Atom> atoms = values_[kind].atoms;
+    for (const auto literal : literals) atoms.push_back(negative_of(literal));
+    return value_of(std::move(atoms));
+}
+
 const ValueForms& Schemas::forms(Value value) {
     ValueData& data = data_[value];
     if (data.forms) return *data.forms;
@@ -162,13 +182,14 @@ Expr Schemas::key_names(Value value) {
 const Sketch& Schemas::sketch(Atom atom) {
     const auto [at, is_new] = sketches_.try_emplace(atom);
     if (is_new) {
-        Sketch made = sketch_of(atom / 2, 0);
+        std::size_t budget = 2000;
+        Sketch made = sketch_of(atom / 2, 0, budget);
         sketches_[atom] = atom % 2 == 0 ? std::move(made) : made.opposite();
     }
     return sketches_[atom];
 }
 
-Sketch Schemas::sketch_of(std::uint32_t schema, std::size_t depth) {
+Sketch Schemas::sketch_of(std::uint32_t schema, std::size_t depth, std::size_t& budget) {
     constexpr std::size_t most = 8;
     static const std::set<std::string, std::less<>> notes{
         "title",   "description", "default", "$comment", "examples",   "$id",      "id",
@@ -183,7 +204,9 @@ Sketch Schemas::sketch_of(std::uint32_t schema, std::size_t depth) {
     }
     if (json.is_bool(false)) out.types = 0;
     out.is_exact = json.is(Json::Type::boolean) && own.any_of.empty();
-    if (!json.is(Json::Type::object) || own.only_annotates || depth > most) return out;
+    if (!json.is(Json::Type::object) || own.only_annotates || depth > most || budget == 0)
+        return out;
+    --budget;
     out.is_exact = true;
     const Json* ref = json.find("$ref");
     const bool is_hidden = ref != nullptr && is_old(schema);
@@ -199,16 +222,30 @@ Sketch Schemas::sketch_of(std::uint32_t schema, std::size_t depth) {
             part.values.emplace();
             for (const auto& item : value.items) part.values->push_back(&item);
         } else if (key == "$ref") {
-            part = sketch_of(resolve(schema, value, "$ref"), depth + 1);
+            part = sketch_of(resolve(schema, value, "$ref"), depth + 1, budget);
         } else if (key == "allOf") {
             for (std::size_t i = 0; i < value.items.size(); ++i)
                 part.meet(sketch_of(child(schema, value.items[i], "allOf/" + std::to_string(i)),
-                                    depth + 1));
+                                    depth + 1, budget));
+        } else if (key == "anyOf" || key == "oneOf") {
+            part = sketch_of_any(schema, key, value, depth, budget);
         } else {
             part.is_exact = notes.contains(key);
         }
         out.meet(part);
     }
+    return out;
+}
+
+Sketch Schemas::sketch_of_any(std::uint32_t schema, const std::string& key, const Json& list,
+                              std::size_t depth, std::size_t& budget) {
+    Sketch out;
+    out.is_exact = false;
+    out.types = 0;
+    for (std::size_t i = 0; i < list.items.size() && out.types != types::all; ++i)
+        out.types |= sketch_of(child(schema, list.items[i], key + "/" + std::to_string(i)),
+                               depth + 1, budget)
+                         .types;
     return out;
 }
 

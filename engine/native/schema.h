@@ -63,6 +63,8 @@ class Schemas : public Values {
     const ArrayShape& array(std::uint32_t shape) const override { return arrays_[shape]; }
     const Spacing& spacing() const override { return options_.spacing; }
     Value meet(Value a, Value b) override;
+    std::uint32_t literal(std::string_view text) override;
+    Value without(Value kind, const std::vector<std::uint32_t>& literals) override;
     bool is_dead(Value value) override;
 
     /// What was weakened with `best_effort`: pointer and keyword.
@@ -125,7 +127,10 @@ class Schemas : public Values {
     bool is_old(std::uint32_t schema) const; // draft 7 and before: $ref hides what is beside it
     Value value_of(std::vector<Atom> atoms);
     const Sketch& sketch(Atom atom);
-    Sketch sketch_of(std::uint32_t schema, std::size_t depth);
+    Sketch sketch_of(std::uint32_t schema, std::size_t depth, std::size_t& budget);
+    Sketch sketch_of_any(std::uint32_t schema, const std::string& key, const Json& list,
+                         std::size_t depth, std::size_t& budget);
+    ValueForms forms_here(Value value);
     void survey(Value root);
     bool is_surely_dead(Value value, std::size_t depth);
     bool is_alive(Value value, bool& is_open);
@@ -143,6 +148,8 @@ class Schemas : public Values {
     Expr scalars(const struct Clause& clause);
     bool fits(const struct Clause& clause, const Json& json);
     void add_array(ValueForms& forms, const struct Clause& clause);
+    void check_unique(const ArrayShape& shape, std::uint32_t from);
+    std::uint32_t count_values(Value value, std::uint32_t enough);
     void add_objects(ValueForms& forms, const struct Clause& clause);
     bool add_object(ObjectShape& shape, const struct Clause& clause,
                     const std::vector<std::pair<std::string, std::optional<Atom>>>& wished,
@@ -161,6 +168,7 @@ class Schemas : public Values {
     std::vector<Schema> schemas_;
     std::map<std::pair<const Json*, std::uint32_t>, std::uint32_t> schema_numbers_; // with scope
     std::map<const Json*, std::uint32_t> literal_numbers_;
+    std::map<std::string, std::uint32_t> seen_literals_; // of texts, by what they mean
     std::map<std::vector<Atom>, std::uint32_t> unions_;
     std::map<std::uint32_t, std::shared_ptr<const struct PropertyTable>> tables_; // by schema
     std::map<Atom, Sketch> sketches_;

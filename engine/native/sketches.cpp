@@ -33,9 +33,6 @@ std::uint32_t types::of(const Json& json) {
     return 0;
 }
 
-namespace {
-
-/// The same for equal scalars; of arrays and objects only roughly.
 std::string key_of(const Json& json) {
     std::string key(1, char('0' + int(json.type)));
     if (json.is(Json::Type::number)) {
@@ -46,6 +43,8 @@ std::string key_of(const Json& json) {
     if (json.is(Json::Type::boolean)) return key + (json.truth ? "t" : "f");
     return key + json.text;
 }
+
+namespace {
 
 void filter(std::vector<const Json*>& values, const std::vector<const Json*>& others, bool keeps) {
     std::unordered_set<std::string> keys;

@@ -29,6 +29,9 @@ inline bool is_scalar(const Json& json) {
     return !json.is(Json::Type::array) && !json.is(Json::Type::object);
 }
 
+/// The same for equal scalars; of arrays and objects only roughly.
+std::string key_of(const Json& json);
+
 /// Leaves those of `values` that are among `others`, by value. Fast for thousands of scalars.
 void keep_common(std::vector<const Json*>& values, const std::vector<const Json*>& others);
 /// Drops those that are among `others`.

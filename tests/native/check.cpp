@@ -21,6 +21,7 @@ namespace {
 using namespace engine;
 
 std::uint64_t seed_of_round = 0;
+std::string source, taken; // the grammar's text, where it has one; the tokens of the walk
 
 class Chance {
   public:
@@ -37,8 +38,9 @@ class Chance {
 };
 
 [[noreturn]] void fail(const std::string& what) {
-    std::fprintf(stderr, "round %llu: %s\n", static_cast<unsigned long long>(seed_of_round),
-                 what.c_str());
+    std::fprintf(stderr, "round %llu: %s\n%s\nafter%s\n",
+                 static_cast<unsigned long long>(seed_of_round), what.c_str(), source.c_str(),
+                 taken.c_str());
     std::exit(1);
 }
 
@@ -232,7 +234,8 @@ void check_mask(Matcher& matcher, const std::vector<std::uint32_t>& mask) {
     for (std::size_t id = 0; id < matcher.n_vocab(); ++id) {
         const bool is_set = (mask[id / 32] >> (id % 32) & 1) != 0;
         if (is_set != matcher.allows(std::int32_t(id)))
-            fail("the mask is wrong about token " + std::to_string(id));
+            fail("token " + std::to_string(id) + " is " + (is_set ? "" : "not ") +
+                 "in the mask, wrongly");
     }
 }
 
@@ -262,6 +265,7 @@ void walk(const std::shared_ptr<Compiled>& grammar, Chance& chance) {
             if (mask_of(matcher) != before) fail("a rewind leaves a trace");
             matcher.advance(token);
         }
+        taken += " " + std::to_string(token);
         if (chance.one_in(4)) {
             grammar->memory_limit = grammar->memory_bytes() - 1; // forgets everything
             const auto forgetful = [&] {
@@ -286,19 +290,23 @@ void round(const std::shared_ptr<const Vocabulary>& vocabulary, Chance& chance) 
     grammar->expressions().search_limit = 2000;
     grammar->expressions().work_limit = 200'000;
     Node start = 0;
+    source.clear();
+    taken.clear();
     switch (chance.below(4)) {
     case 0: {
         PatternOptions pattern;
         pattern.is_rust = chance.one_in(2);
-        const auto text = mutated(random_pattern(chance, 3), chance);
-        start = grammar->add(GrammarNode::Kind::word, grammar->pattern(text, pattern), 0, 0);
+        source = mutated(random_pattern(chance, 3), chance);
+        start = grammar->add(GrammarNode::Kind::word, grammar->pattern(source, pattern), 0, 0);
         break;
     }
     case 1:
-        start = grammar->schema(random_schema(chance, 2));
+        source = random_schema(chance, 2);
+        start = grammar->schema(source);
         break;
     case 2:
-        start = grammar->schema(mutated(random_schema(chance, 1), chance));
+        source = mutated(random_schema(chance, 1), chance);
+        start = grammar->schema(source);
         break;
     default:
         start = random_rules(*grammar, chance);
