@@ -273,10 +273,17 @@ using Property = std::function<Ranges(const std::string&)>;
 
 /// Python's errors with what they carry as their arguments.
 void bind_errors(nb::module_& m) {
-    nb::exception<PatternError>(m, "PatternError", PyExc_ValueError);
-    nb::exception<SchemaError>(m, "SchemaError", PyExc_ValueError);
-    nb::exception<JsonError>(m, "JsonError", PyExc_ValueError);
-    nb::exception<TooComplex>(m, "TooComplex", PyExc_ValueError);
+    const auto document = [](nb::handle error, const char* text) {
+        nb::setattr(error, "__doc__", nb::str(text));
+    };
+    document(nb::exception<PatternError>(m, "PatternError", PyExc_ValueError),
+             "A pattern that can't be read or isn't regular: (message, offset).");
+    document(nb::exception<SchemaError>(m, "SchemaError", PyExc_ValueError),
+             "A schema that is wrong or can't be enforced: (message, pointer, keyword).");
+    document(nb::exception<JsonError>(m, "JsonError", PyExc_ValueError),
+             "A text that is no JSON: (message, offset).");
+    document(nb::exception<TooComplex>(m, "TooComplex", PyExc_ValueError),
+             "A limit on work or memory was reached: (message,).");
     nb::register_exception_translator(
         [](const std::exception_ptr& error, void* payload) {
             const auto raise = [&](const char* name, const nb::tuple& arguments) {
