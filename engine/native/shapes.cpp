@@ -175,14 +175,13 @@ void Schemas::add_array(ValueForms& forms, const Clause& clause) {
     }
     if (shape.contains.size() > 4) throw TooComplex("more than four contains for one array");
     if (shape.min > shape.max) return;
-    if (clause.unique_by && shape.max > 1) check_unique(shape, *clause.unique_by);
-    shape.is_unique = clause.unique_by && shape.max > 1;
+    shape.is_unique = clause.unique_by && shape.max > 1 && check_unique(shape, *clause.unique_by);
     arrays_.push_back(std::move(shape));
     forms.arrays.push_back(std::uint32_t(arrays_.size() - 1));
 }
 
 /// That a match can remember the items, and never has to look ahead so as not to run out of them.
-void Schemas::check_unique(const ArrayShape& shape, std::uint32_t from) {
+bool Schemas::check_unique(const ArrayShape& shape, std::uint32_t from) {
     const auto scalars_only = [&](Value value) {
         Sketch sketch;
         for (const Atom atom : values_[value].atoms) sketch.meet(this->sketch(atom));
@@ -190,7 +189,10 @@ void Schemas::check_unique(const ArrayShape& shape, std::uint32_t from) {
     };
     bool is_fine = shape.max <= shape.first.size() || scalars_only(shape.rest);
     for (const Value value : shape.first) is_fine = is_fine && scalars_only(value);
-    if (!is_fine) refuse(from, "uniqueItems", "of arrays or objects, or of any items at all");
+    if (!is_fine) {
+        refuse(from, "uniqueItems", "of arrays or objects, or of any items at all");
+        return false;
+    }
     constexpr std::uint32_t looked_at = 1000;
     std::uint32_t enough = std::min(shape.min, looked_at);
     for (std::size_t i = 0; i < shape.first.size() && i < enough; ++i)
@@ -198,8 +200,10 @@ void Schemas::check_unique(const ArrayShape& shape, std::uint32_t from) {
     if (shape.first.size() < enough)
         is_fine = is_fine && count_values(shape.rest, enough) >= enough;
     for (const auto& each : shape.contains) is_fine = is_fine && each.min <= 1;
-    if (!is_fine || shape.min > looked_at)
+    is_fine = is_fine && shape.min <= looked_at;
+    if (!is_fine)
         refuse(from, "uniqueItems", "beside a demand for more items than may surely be distinct");
+    return is_fine;
 }
 
 /// How many JSON scalars are of a kind: at least that many, and no more than `enough`.
