@@ -303,3 +303,19 @@ def place_after(place: _native.Matcher, data: bytes) -> _native.Matcher:
     twin = place.fork()
     assert twin.advance_bytes(data)
     return twin
+
+
+@pytest.mark.parametrize(
+    "text, yes, no",
+    [
+        (r'{"const": "\ud83d\ude00\ud800\u0041"}', ['"😀\ufffdA"'], ['"😀\ufffd"']),
+        ('{"const": {"a": 1, "a": 3}}', ['{"a": 3}'], ['{"a": 1}']),
+        ('{"const": 1, "const": 2}', ["2"], ["1"]),
+    ],
+)
+def test_json_with_half_pairs_and_equal_keys(text, yes, no):
+    grammar = next(built())
+    grammar.finish(grammar.schema(text))
+    start = _native.Matcher(grammar)
+    read = [each.replace(": ", ":").replace(", ", ",") for each in yes + no]
+    assert [walks.accepts(start, each) for each in read] == [True] * len(yes) + [False] * len(no)
