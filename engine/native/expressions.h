@@ -203,7 +203,7 @@ class Expressions {
         bool nullable : 1;
         bool simple : 1; // no intersection, complement or arithmetic inside: some text matches
         bool positive : 1 = true; // no complement lets in bytes of which none is written here
-        std::uint16_t depth = 1; // how deep `derive` calls itself
+        std::uint16_t depth = 1;  // how deep `derive` calls itself
         std::uint32_t a, b, c, d;
         Node(Op of, bool is_nullable, bool is_simple, std::uint32_t a_ = 0, std::uint32_t b_ = 0,
              std::uint32_t c_ = 0, std::uint32_t d_ = 0)
