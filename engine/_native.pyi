@@ -2,6 +2,7 @@
 The compiled core: token bytes as a trie, logits under a mask, sampling.
 """
 
+from collections.abc import Callable, Sequence
 import enum
 from typing import Annotated
 
@@ -140,3 +141,152 @@ class Sampler:
 
         Leaves the random stream as it is.
         """
+
+class PatternError(ValueError):
+    pass
+
+class SchemaError(ValueError):
+    pass
+
+class JsonError(ValueError):
+    pass
+
+class TooComplex(ValueError):
+    pass
+
+class Vocabulary:
+    """Tokens made ready for grammars; set up once."""
+
+    def __init__(self, data: bytes, offsets: Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C', device='cpu', writable=False)], ends: Sequence[int]) -> None: ...
+
+    @property
+    def n_vocab(self) -> int: ...
+
+    def is_extended(self, data: bytes) -> bool:
+        """Whether some token begins with `data` and is longer."""
+
+    @property
+    def build_us(self) -> float: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+class Grammar:
+    """A grammar, built node by node, then matched by any number of matchers."""
+
+    def __init__(self, vocabulary: Vocabulary, *, escapes: str = 'needed', any_order: bool = False, best_effort: bool = False, checks_formats: bool = True, spacing: Sequence[str] | None = None, property: Callable[[str], Sequence[tuple[int, int]]] | None = None) -> None:
+        """
+        `spacing` are four patterns: behind an opening bracket, before a closing one, the comma, the colon. `property` gives the ranges of a Unicode property.
+        """
+
+    def literal(self, data: bytes) -> int:
+        """The expression of exactly these bytes."""
+
+    def pattern(self, pattern: str, *, dot_all: bool = False, ignore_case: bool = False, rust: bool = False, property: Callable[[str], Sequence[tuple[int, int]]] | None = None) -> int:
+        """
+        The expression of a regular expression that matches from end to end. Raises PatternError(message, offset).
+        """
+
+    def concat(self, parts: Sequence[int]) -> int: ...
+
+    def either(self, parts: Sequence[int]) -> int: ...
+
+    def both(self, parts: Sequence[int]) -> int: ...
+
+    def negate(self, expression: int) -> int:
+        """Any text that the expression doesn't match."""
+
+    def repeat(self, expression: int, min: int, max: int | None = None) -> int: ...
+
+    def is_dead(self, expression: int) -> bool:
+        """Whether nothing matches."""
+
+    def is_nullable(self, expression: int) -> bool:
+        """Whether the empty text matches."""
+
+    def word(self, expression: int) -> int:
+        """The node of a text that an expression matches."""
+
+    def token(self, id: int) -> int:
+        """The node of a token by its id."""
+
+    def sequence(self, parts: Sequence[int]) -> int: ...
+
+    def choice(self, parts: Sequence[int]) -> int: ...
+
+    def times(self, node: int, min: int, max: int | None = None) -> int: ...
+
+    def declare(self) -> int:
+        """A new rule's number."""
+
+    def define(self, rule: int, node: int) -> None: ...
+
+    def rule(self, rule: int) -> int:
+        """The node that refers to a rule."""
+
+    def capture(self, name: str, node: int) -> int: ...
+
+    def schema(self, text: str) -> int:
+        """
+        The node of a JSON value that a schema, JSON text, allows. Raises SchemaError(message, pointer, keyword), JsonError, TooComplex.
+        """
+
+    def add_resource(self, uri: str, text: str) -> None:
+        """A document that schemas may refer to."""
+
+    def finish(self, start: int) -> None:
+        """Makes `start` the grammar's start."""
+
+    @property
+    def weakened(self) -> list[tuple[str, str]]: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    @property
+    def memory_limit(self) -> int: ...
+
+    @memory_limit.setter
+    def memory_limit(self, arg: int, /) -> None: ...
+
+class Matcher:
+    """One walk through a grammar, a token at a time."""
+
+    def __init__(self, grammar: Grammar) -> None: ...
+
+    def mask(self, mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')]) -> None:
+        """Writes the tokens that may follow."""
+
+    def allows(self, token: int) -> bool: ...
+
+    def advance(self, token: int) -> bool:
+        """False, and nothing changes, where the token is refused."""
+
+    def advance_bytes(self, data: bytes) -> bool: ...
+
+    def rewind(self, count: int) -> None: ...
+
+    def fork(self) -> Matcher: ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def is_accepting(self) -> bool: ...
+
+    @property
+    def is_done(self) -> bool: ...
+
+    def forced(self, most: int = 4096) -> bytes:
+        """The bytes that must come, as far as there is no choice."""
+
+    def first_bytes(self) -> bytes: ...
+
+    def explain(self, token: int) -> tuple[int, bytes]:
+        """
+        How many bytes of a token are taken before it is refused, and the bytes that could stand there.
+        """
+
+    def allowed_summary(self) -> str:
+        """What may come next, in words for people."""
+
+    def captures(self) -> list[tuple[str, bytes]]: ...
