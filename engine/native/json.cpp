@@ -1,6 +1,7 @@
 #include "json.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "code_points.h"
 
@@ -90,7 +91,20 @@ class Parser {
             blanks();
         } while (take(','));
         if (!take('}')) fail("an object without its }");
+        keep_last(out.members);
         return out;
+    }
+
+    /// Of members with equal keys the last, where the first one stood.
+    static void keep_last(std::vector<std::pair<std::string, Json>>& members) {
+        std::unordered_map<std::string_view, std::size_t> seen;
+        std::vector<std::size_t> at; // where each goes
+        for (const auto& [key, value] : members)
+            at.push_back(seen.try_emplace(key, seen.size()).first->second);
+        if (seen.size() == members.size()) return;
+        std::vector<std::pair<std::string, Json>> kept(seen.size());
+        for (std::size_t i = 0; i < members.size(); ++i) kept[at[i]] = std::move(members[i]);
+        members = std::move(kept);
     }
 
     std::uint32_t hex() {
@@ -127,10 +141,13 @@ class Parser {
             }
             if (!take('u')) fail("an unknown escape");
             std::uint32_t point = hex();
+            const std::size_t back = at_;
             if (point >= 0xd800 && point <= 0xdbff && take("\\u")) {
                 const std::uint32_t low = hex();
                 if (low >= 0xdc00 && low <= 0xdfff)
                     point = 0x10000 + ((point - 0xd800) << 10) + (low - 0xdc00);
+                else
+                    at_ = back; // no pair: the second is a character of its own
             }
             out += utf8(point);
         }

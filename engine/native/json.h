@@ -23,7 +23,7 @@ struct Json {
     bool truth = false;
     std::string text; // of a string, in UTF-8; of a number, as written
     std::vector<Json> items;
-    std::vector<std::pair<std::string, Json>> members; // in order; the last of equal keys counts
+    std::vector<std::pair<std::string, Json>> members; // in order; of equal keys the last
 
     const Json* find(std::string_view key) const {
         for (auto member = members.rbegin(); member != members.rend(); ++member)

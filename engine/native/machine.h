@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -179,6 +180,10 @@ class Machine {
     std::uint32_t follow(std::uint32_t cont, std::uint32_t state, std::uint8_t byte);
     void resume_text(const Frame& frame);
     Value item_kind(const ArrayShape& shape, const Counts& counts);
+    bool can_be_found(std::uint32_t shape, std::uint32_t at, std::vector<std::uint32_t> wanted);
+    bool search(const ArrayShape& shape, std::uint32_t at,
+                const std::vector<std::uint32_t>& wanted);
+    bool may_count(const ArrayShape& shape, std::uint32_t at, std::size_t which);
     std::uint32_t keep(std::uint32_t cont, std::uint32_t capture, bool is_inside);
     std::span<const std::uint32_t> frames(std::uint32_t cont) const {
         return std::span(frame_lists_).subspan(lists_[cont].first, lists_[cont].count);
@@ -204,6 +209,7 @@ class Machine {
     Interner<Seen> seen_;
     Interner<Counts> counts_;
     Interner<Text> texts_; // of items that must differ, as far as they were read
+    std::map<std::vector<std::uint32_t>, bool> can_be_found_; // by its arguments
     std::vector<std::pair<std::uint64_t, Choice>> choices_;
     Index choices_index_;
 

@@ -1,7 +1,7 @@
 #include "machine.h"
 
 #include <algorithm>
-#include <bit>
+#include <set>
 
 namespace engine {
 
@@ -237,6 +237,58 @@ void Machine::array_options(Frame frame, bool is_first) {
         spawn(values_->spacing().comma, push(frame, next, 0));
 }
 
+/// Whether the item at `at` may be one that counts for just these `contains`.
+bool Machine::may_count(const ArrayShape& shape, std::uint32_t at, std::size_t which) {
+    Value item = at < shape.first.size() ? shape.first[at] : shape.rest;
+    for (std::size_t i = 0; i < shape.contains.size(); ++i) {
+        const auto& each = shape.contains[i];
+        if ((which >> i & 1) != 0)
+            item = values_->meet(item, each.counted);
+        else if (each.max != Expressions::forever)
+            item = values_->meet(item, each.other);
+    }
+    return !values_->is_dead(item);
+}
+
+/// Whether the items from `at` on can be such that each `contains` counts as many as are wanted.
+bool Machine::can_be_found(std::uint32_t shape, std::uint32_t at,
+                           std::vector<std::uint32_t> wanted) {
+    constexpr std::uint32_t exact_up_to = 32; // beyond, the others are taken to fit as well
+    const ArrayShape& array = values_->array(shape);
+    for (auto& count : wanted) count = std::min(count, exact_up_to);
+    if (std::ranges::all_of(wanted, [](auto n) { return n == 0; })) return true;
+    // Behind the items at the front, the place matters only where the end is near.
+    if (array.max == Expressions::forever) at = std::min(at, std::uint32_t(array.first.size()));
+    std::vector<std::uint32_t> key = wanted;
+    key.insert(key.end(), {shape, at});
+    const auto [found, is_new] = can_be_found_.try_emplace(std::move(key), false);
+    if (is_new) found->second = search(array, at, wanted);
+    return found->second;
+}
+
+bool Machine::search(const ArrayShape& shape, std::uint32_t at,
+                     const std::vector<std::uint32_t>& wanted) {
+    const std::size_t ways = std::size_t(1) << shape.contains.size();
+    std::set<std::vector<std::uint32_t>> open{wanted}, seen;
+    for (;; ++at) {
+        const bool is_rest = at >= shape.first.size();
+        std::set<std::vector<std::uint32_t>> next;
+        for (const auto& left : open)
+            if (std::ranges::all_of(left, [](auto n) { return n == 0; })) return true;
+        if (at >= shape.max) return false;
+        for (std::size_t way = 0; way < ways; ++way) {
+            if ((way == 0 && is_rest) || !may_count(shape, at, way)) continue;
+            for (auto left : open) {
+                for (std::size_t i = 0; i < left.size(); ++i)
+                    if ((way >> i & 1) != 0 && left[i] > 0) --left[i];
+                if (!is_rest || seen.insert(left).second) next.insert(std::move(left));
+            }
+        }
+        if (next.empty()) return false;
+        open = std::move(next);
+    }
+}
+
 /// The next item: one thread for each way in which it may count for the `contains`.
 void Machine::array_item(const Frame& frame) {
     const ArrayShape& shape = values_->array(frame.a);
@@ -247,21 +299,21 @@ void Machine::array_item(const Frame& frame) {
     for (std::size_t way = 0; way < ways; ++way) {
         Value item = kind;
         bool fits = true;
-        std::uint64_t needed = 0;
+        std::vector<std::uint32_t> wanted;
         for (std::size_t i = 0; i < shape.contains.size(); ++i) {
             const auto& each = shape.contains[i];
             const bool counted = (way >> i & 1) != 0;
             const std::uint32_t after = counts.items[i + 1] + counted;
             fits &= after <= each.max;
-            needed = std::max<std::uint64_t>(needed, each.min > after ? each.min - after : 0);
+            wanted.push_back(each.min > after ? each.min - after : 0);
             // Where nothing limits how many count, one that counts may go as one that doesn't.
             if (counted)
                 item = values_->meet(item, each.counted);
             else if (each.max != Expressions::forever)
                 item = values_->meet(item, each.other);
         }
-        const bool has_room = shape.max == Expressions::forever || n + 1 + needed <= shape.max;
-        if (!fits || !has_room || values_->is_dead(item)) continue;
+        if (!fits || values_->is_dead(item)) continue;
+        if (!wanted.empty() && !can_be_found(frame.a, n + 1, std::move(wanted))) continue;
         std::uint32_t behind = push(frame, value, std::uint32_t(way));
         if (shape.is_unique) {
             const auto memory = shape.first.empty() ? Memory::items : Memory::all;

@@ -7,6 +7,7 @@ namespace engine {
 namespace {
 
 constexpr std::size_t most_digits = 2000;
+constexpr unsigned long most_remainders = 40'000; // each is a state
 
 class Digits {
   public:
@@ -98,10 +99,11 @@ Expr multiple(Expressions& pool, const Decimal& of) {
     const std::string rest = of.fraction();
     const std::string all = of.whole() + rest;
     const std::size_t begin = std::min(all.find_first_not_of('0'), all.size());
-    if (all.size() - begin > 9 || all.size() == begin || rest.size() > 300)
-        throw TooComplex("a multiple of a number with more than nine digits");
-    return pool.multiple_of(std::uint32_t(std::stoul(all.substr(begin))),
-                            std::uint32_t(rest.size()));
+    const std::string digits = all.substr(begin);
+    if (digits.size() > 5 || std::stoul("0" + digits) > most_remainders || rest.size() > 300)
+        throw TooComplex("a multiple of a number whose digits make more than " +
+                         std::to_string(most_remainders));
+    return pool.multiple_of(std::uint32_t(std::stoul(digits)), std::uint32_t(rest.size()));
 }
 
 bool is_multiple(const Decimal& value, const Decimal& of) {

@@ -27,7 +27,8 @@ struct NumberRange {
 /// The numbers of a range. With `Writing::json` in every spelling that JSON has; else integers
 /// without a fraction of zeros. An exponent is written only where there are neither bounds nor
 /// multiples: the value of such a number depends on more than what a regular language remembers.
-/// Throws TooComplex for a multiple of more than nine digits and for bounds of thousands.
+/// Throws TooComplex for a multiple of more than 40,000 (digits without the point) and for bounds
+/// of thousands.
 Expr number_language(Expressions& pool, const NumberRange& range, Writing writing);
 
 /// One number, spelled as it was given or plainly.

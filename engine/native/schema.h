@@ -148,7 +148,7 @@ class Schemas : public Values {
     Expr scalars(const struct Clause& clause);
     bool fits(const struct Clause& clause, const Json& json);
     void add_array(ValueForms& forms, const struct Clause& clause);
-    void check_unique(const ArrayShape& shape, std::uint32_t from);
+    bool check_unique(const ArrayShape& shape, std::uint32_t from);
     std::uint32_t count_values(Value value, std::uint32_t enough);
     void add_objects(ValueForms& forms, const struct Clause& clause);
     bool add_object(ObjectShape& shape, const struct Clause& clause,

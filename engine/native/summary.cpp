@@ -75,6 +75,19 @@ Place follow(Machine& machine, Place place, std::string& text) {
     return place;
 }
 
+/// Without the beginning of a character at the end.
+std::string whole(std::string text) {
+    for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
+        const auto byte = std::uint8_t(text[text.size() - back]);
+        if (byte < 0x80) break;
+        if (byte < 0xc0) continue;
+        const std::size_t needed = byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+        if (back < needed) text.resize(text.size() - back);
+        break;
+    }
+    return text;
+}
+
 struct Ways {
     std::vector<std::string> texts; // each behind a choice of one byte
     ByteSet others;                 // bytes of which several lead to the same place
@@ -170,7 +183,15 @@ std::string allowed_in_words(Machine& machine, Place place) {
         for (const auto& text : found.texts) found.others.add(std::uint8_t(text[0]));
         found.texts.clear();
     }
-    for (const auto& text : found.texts) parts.push_back(quoted(text));
+    std::vector<std::string> shown;
+    for (const auto& text : found.texts) {
+        const std::string part = whole(text);
+        if (part.empty())
+            found.others.add(std::uint8_t(text[0]));
+        else if (std::ranges::find(shown, part) == shown.end())
+            shown.push_back(part);
+    }
+    for (const auto& text : shown) parts.push_back(quoted(text));
     if (!found.others.empty()) parts.push_back(class_of(found.others));
     if (machine.is_accepting(place)) parts.emplace_back("the end");
     std::string out;

@@ -1,0 +1,193 @@
+#include <utility>
+
+#include "expressions.h"
+
+namespace engine {
+
+Expr Expressions::derive_words(const Node& node, std::uint8_t byte, ByteSet& same) {
+    const auto& words = word_lists_[node.a];
+    const std::uint32_t depth = node.d;
+    std::uint32_t at = node.b;
+    if (words[at].size() == depth) ++at;
+    Expr out = none;
+    ByteSet present;
+    while (at < node.c) {
+        const auto here = std::uint8_t(words[at][depth]);
+        const auto begin = words.begin() + at;
+        const auto end = std::partition_point(begin, words.begin() + node.c, [&](const auto& w) {
+            return std::uint8_t(w[depth]) == here;
+        });
+        const auto after = std::uint32_t(end - words.begin());
+        present.add(here);
+        if (here == byte) out = add_words(node.a, at, after, depth + 1);
+        at = after;
+    }
+    same = same & (present.has(byte) ? ByteSet::one(byte) : ~present);
+    return out;
+}
+
+Expr Expressions::derive_multiple(const Node& node, std::uint8_t byte, ByteSet& same) {
+    constexpr ByteSet known = [] {
+        ByteSet set = ByteSet::range('0', '9');
+        set.add('-');
+        set.add('.');
+        return set;
+    }();
+    if (!known.has(byte)) {
+        same = same & ~known;
+        return none;
+    }
+    same = same & ByteSet::one(byte);
+    const auto [divisor, digits] = multiples_[node.a];
+    if (byte == '-') return add_multiple(node.a, node.b, node.c);
+    if (byte == '.') return node.c == 0 ? add_multiple(node.a, node.b, 1) : none;
+    const std::uint64_t digit = byte - unsigned{'0'};
+    const std::uint64_t remainder = (std::uint64_t(node.b) * 10 + digit) % divisor;
+    if (node.c == 0) return add_multiple(node.a, remainder, 0);
+    if (node.c <= digits) return add_multiple(node.a, remainder, node.c + 1);
+    return digit == 0 ? add_multiple(node.a, node.b, node.c) : none;
+}
+
+/// The derivative, unpruned; `same` is narrowed to bytes that have the same one.
+Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
+    count_work();
+    const Node node = nodes_[e]; // a copy: what is built here may move the nodes
+    switch (node.op) {
+    case Op::none:
+    case Op::empty:
+        return none;
+    case Op::bytes: {
+        const ByteSet& set = sets_[node.a];
+        const bool in = set.has(byte);
+        same = same & (in ? set : ~set);
+        return in ? empty : none;
+    }
+    case Op::concat: {
+        std::vector<Expr> parts;
+        Expr rest = e;
+        while (nodes_[rest].op == Op::concat) { // a loop: optional parts make long chains
+            const Node link = nodes_[rest];
+            parts.push_back(concat(derive(link.a, byte, same), link.b));
+            rest = link.b;
+            count_work();
+            if (!nullable(link.a)) return either(parts);
+        }
+        parts.push_back(derive(rest, byte, same));
+        return either(parts);
+    }
+    case Op::repeat: {
+        const Expr once = derive(node.a, byte, same);
+        if (once == none) return none;
+        const std::uint32_t min = node.b == 0 ? 0 : node.b - 1;
+        return concat(once, repeat(node.a, min, node.c == forever ? forever : node.c - 1));
+    }
+    case Op::either:
+    case Op::both: {
+        std::vector<Expr> parts;
+        for (std::uint32_t i = 0; i < node.b; ++i) {
+            parts.push_back(derive(lists_[node.a + i], byte, same));
+            if (node.op == Op::both && parts.back() == none) return none;
+        }
+        return node.op == Op::either ? either(parts) : both(parts);
+    }
+    case Op::negate:
+        return negate(derive(node.a, byte, same));
+    case Op::words:
+        return derive_words(node, byte, same);
+    case Op::multiple:
+        return derive_multiple(node, byte, same);
+    }
+    return none;
+}
+
+std::uint32_t Expressions::new_row(Expr e) {
+    if (e >= rows_of_.size())
+        rows_of_.resize(std::max<std::size_t>(nodes_.size(), e + 1), Index::none);
+    rows_.push_back(std::make_unique<Row>());
+    rows_.back()->fill(unknown);
+    return rows_of_[e] = std::uint32_t(rows_.size() - 1);
+}
+
+Expr Expressions::fill(Expr e, std::uint32_t row, std::uint8_t byte) {
+    ByteSet same = ByteSet::all();
+    work_ = 0;
+    Expr target = derive(e, byte, same);
+    if (is_dead(target)) target = none;
+    same.each([&](std::uint8_t other) { (*rows_[row])[other] = target; });
+    return target;
+}
+
+/// Whether no text matches, where the parts tell.
+std::optional<bool> Expressions::is_dead_by_parts(Expr e) {
+    const Node node = nodes_[e];
+    switch (node.op) {
+    case Op::concat:
+        return is_dead(node.a) || is_dead(node.b);
+    case Op::repeat:
+        return is_dead(node.a); // at least once, or it were nullable
+    case Op::either:
+        for (std::uint32_t i = 0; i < node.b; ++i)
+            if (!is_dead(lists_[node.a + i])) return false;
+        return true;
+    case Op::both:
+        // Where a bound on the length is far enough, what is without it decides.
+        if (const Expr other = loose(e).expr; other != e) return is_dead(other);
+        return {};
+    default:
+        return {};
+    }
+}
+
+bool Expressions::is_dead(Expr e) {
+    enum : std::uint8_t { unasked, alive, dead };
+    const auto verdict = [&](Expr x) -> std::uint8_t {
+        if (x == none) return dead;
+        if (nullable(x) || simple(x)) return alive;
+        if (x >= alive_.size()) alive_.resize(std::max<std::size_t>(nodes_.size(), x + 1), unasked);
+        return alive_[x];
+    };
+    if (const auto known = verdict(e); known != unasked) return known == dead;
+    if (const auto told = is_dead_by_parts(e)) {
+        alive_[e] = *told ? dead : alive;
+        return *told;
+    }
+    work_ = 0;
+    struct Seen {
+        Expr e;
+        std::size_t from;
+    };
+    std::vector<Seen> seen{{e, 0}}; // each once; `from` is the one that led here
+    std::vector<std::size_t> open{0};
+    Index known;
+    known.insert(mix(e), 0);
+    while (!open.empty()) {
+        const std::size_t at = open.back();
+        open.pop_back();
+        ByteSet left = ByteSet::all();
+        while (!left.empty()) {
+            ByteSet same = ByteSet::all();
+            const Expr to = derive(seen[at].e, left.first(), same);
+            left = left & ~same;
+            const auto state = verdict(to);
+            if (state == dead) continue;
+            if (state == alive) {
+                for (std::size_t i = at;; i = seen[i].from) {
+                    alive_[seen[i].e] = alive;
+                    if (i == 0) return false;
+                }
+            }
+            const auto is_it = [&](std::uint32_t i) { return seen[i].e == to; };
+            if (known.find(mix(to), is_it) != Index::none) continue;
+            if (seen.size() >= search_limit)
+                throw TooComplex("no match found within " + std::to_string(search_limit) +
+                                 " states of an expression");
+            known.insert(mix(to), std::uint32_t(seen.size()));
+            open.push_back(seen.size());
+            seen.push_back({to, at});
+        }
+    }
+    for (const Seen& each : seen) alive_[each.e] = dead;
+    return true;
+}
+
+} // namespace engine
