@@ -143,16 +143,18 @@ class Sampler:
         """
 
 class PatternError(ValueError):
-    pass
+    """A pattern that can't be read or isn't regular: (message, offset)."""
 
 class SchemaError(ValueError):
-    pass
+    """
+    A schema that is wrong or can't be enforced: (message, pointer, keyword).
+    """
 
 class JsonError(ValueError):
-    pass
+    """A text that is no JSON: (message, offset)."""
 
 class TooComplex(ValueError):
-    pass
+    """A limit on work or memory was reached: (message,)."""
 
 class Vocabulary:
     """Tokens made ready for grammars; set up once."""
