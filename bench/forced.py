@@ -4,9 +4,9 @@
 
 Each call is written twice in every round: by the engine, constrained, where text that the grammar
 leaves no choice about is decoded in one batch; and token for token, as a model without a mask would
-write the very same call: logits, a choice, one token a batch. The figure is the median of the ratios
-of tokens per second within a round. `--no-force` of the command line is the engine's third way,
-constrained without forced runs; it is measured beside the two.
+write the very same call: logits, a choice, one token a batch. The figure is the median of the
+ratios of tokens per second within a round. `--no-force` of the command line is the engine's third
+way, constrained without forced runs; it is measured beside the two.
 """
 
 from __future__ import annotations
