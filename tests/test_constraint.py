@@ -153,6 +153,8 @@ def test_forced_tokens_hold_back_what_a_longer_token_may_swallow():
     [
         (Grammar.from_lark("start: foo\n", "calc.lark"), r"^calc\.lark:1:8: .* foo"),
         (Grammar.from_lark('start: "a" (\n', "calc.lark"), r"^calc\.lark:2:1: unexpected the end"),
+        (Grammar.from_regex("a\ud800", "pattern"), "is not a character"),
+        (Grammar.from_regex("a(?!.*)b", "pattern"), "pattern: "),
         (Grammar.from_regex("(a+", "pattern"), r"^pattern:1:1: a group without its \)"),
     ],
 )

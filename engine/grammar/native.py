@@ -20,6 +20,7 @@ from engine import _native
 from engine.constraint import Encode, Mask, Terminals
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import gbnf, lark
+from engine.grammar.excerpt import check_text
 from engine.grammar.lower import lower
 from engine.vocab import UNUSED, Vocab
 
@@ -86,6 +87,7 @@ def _compile(grammar: Grammar, vocab: Vocab, ready: _native.Vocabulary) -> _nati
         best_effort=grammar.best_effort,
         property=_property,
     )
+    check_text(grammar.source)
     try:
         if grammar.kind == "json_schema":
             made.finish(made.schema(grammar.source))
@@ -113,6 +115,8 @@ def _compile(grammar: Grammar, vocab: Vocab, ready: _native.Vocabulary) -> _nati
     except (_native.TooComplex, _native.JsonError) as error:
         kind = SchemaError if grammar.kind == "json_schema" else GrammarError
         raise kind(f"{grammar.name}: {error.args[0]}") from error
+    except ValueError as error:  # nothing matches
+        raise GrammarError(f"{grammar.name}: {error}") from error
     return made
 
 
@@ -161,6 +165,14 @@ _CATEGORIES: Final = {
 }  # fmt: skip
 
 
+_LATE: Final = (
+    _native.TooComplex,
+    _native.SchemaError,
+    _native.JsonError,
+    _native.PatternError,
+)
+
+
 class NativeConstraint:
     """A matcher of the compiled core. See `engine.constraint.Constraint`."""
 
@@ -172,25 +184,26 @@ class NativeConstraint:
         self._mask: NDArray[np.uint32] = np.zeros((vocab.n_vocab + 31) // 32, dtype=np.uint32)
 
     def _limited(self, error: Exception) -> GrammarError:
+        """What the core finds only when a match comes to it: a limit, mostly."""
         return GrammarError(f"{self._grammar.name}: {error.args[0]}")
 
     def mask(self) -> Mask:
         try:
             self._matcher.mask(self._mask)
-        except _native.TooComplex as error:
+        except _LATE as error:
             raise self._limited(error) from error
         return self._mask
 
     def allows(self, token: int) -> bool:
         try:
             return self._matcher.allows(token)
-        except _native.TooComplex as error:
+        except _LATE as error:
             raise self._limited(error) from error
 
     def advance(self, token: int) -> None:
         try:
             taken = self._matcher.advance(token)
-        except _native.TooComplex as error:
+        except _LATE as error:
             raise self._limited(error) from error
         if not taken:
             raise GrammarError(
@@ -218,7 +231,10 @@ class NativeConstraint:
         return self._matcher.is_done
 
     def forced(self, encode: Encode) -> list[int]:
-        forced = self._matcher.forced(MAX_FORCED)
+        try:
+            forced = self._matcher.forced(MAX_FORCED)
+        except _LATE as error:
+            raise self._limited(error) from error
         try:
             text = forced.decode()
         except UnicodeDecodeError as error:  # within a character, or up to one that is open
