@@ -342,9 +342,9 @@ bool Branches::literal(Branch& branch, std::uint32_t schema, bool is_not) {
     }
     const bool is_array = json.is(Json::Type::array);
     const std::uint32_t type = is_array ? types::array : types::object;
-    // The last of equal keys counts.
-    std::map<std::string, const Json*> members;
-    for (const auto& [key, value] : json.members) members[key] = &value;
+    std::vector<std::pair<std::string, const Json*>> members; // of equal keys the last counts
+    for (const auto& [key, value] : json.members)
+        if (json.find(key) == &value) members.emplace_back(key, &value);
     const auto size = std::uint32_t(is_array ? json.items.size() : members.size());
     const Kind min = is_array ? Kind::min_items : Kind::min_properties;
     const Kind max = is_array ? Kind::max_items : Kind::max_properties;

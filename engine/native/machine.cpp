@@ -107,9 +107,19 @@ std::uint32_t Machine::list_of(std::vector<std::uint32_t>& given) {
 
 std::uint32_t Machine::join(std::uint32_t a, std::uint32_t b) {
     if (a == b) return a;
+    const std::uint64_t key = std::uint64_t(std::min(a, b)) << 32 | std::max(a, b);
+    if (const auto known = joins_.find(key); known != joins_.end()) return known->second;
+    constexpr std::size_t deepest = 4000;
+    if (++join_depth_ > deepest) {
+        join_depth_ = 0;
+        clear_work();
+        throw TooComplex("stacks of more than " + std::to_string(deepest) + " rules that are alike");
+    }
     std::vector<std::uint32_t> all(frames(a).begin(), frames(a).end());
     all.insert(all.end(), frames(b).begin(), frames(b).end());
-    return list_of(all);
+    const std::uint32_t out = list_of(all);
+    --join_depth_;
+    return joins_[key] = out;
 }
 
 /// The frames of `cont` for which a word that `state` may still become is allowed, once `byte` of
@@ -231,20 +241,43 @@ const ByteSet& Machine::bytes(Place place) {
 
 void Machine::spawn(std::uint32_t state, std::uint32_t cont) {
     if (state == Expressions::none) return;
-    const Work work{Work::Kind::state, state, cont};
-    if (std::ranges::find(work_, work) == work_.end()) work_.push_back(work);
+    add_work({Work::Kind::state, state, cont});
+}
+
+/// Each once: by a look through the list while it is short, by a table when it is not.
+void Machine::add_work(const Work& work) {
+    constexpr std::size_t is_long = 32;
+    const auto is_it = [&](std::uint32_t i) { return work_[i] == work; };
+    if (work_.size() < is_long) {
+        if (std::ranges::find(work_, work) != work_.end()) return;
+    } else {
+        if (work_index_.size() == 0)
+            for (std::size_t i = 0; i < work_.size(); ++i)
+                work_index_.insert(work_[i].hash(), std::uint32_t(i));
+        if (work_index_.find(work.hash(), is_it) != Index::none) return;
+        work_index_.insert(work.hash(), std::uint32_t(work_.size()));
+    }
+    work_.push_back(work);
+}
+
+void Machine::clear_work() {
+    work_.clear();
+    if (work_index_.size() != 0) work_index_ = {};
+    done_ = 0;
+    accepts_ = false;
 }
 
 void Machine::expand(Node node, std::uint32_t cont) {
-    const Work work{Work::Kind::node, node, cont};
-    if (std::ranges::find(work_, work) == work_.end()) work_.push_back(work);
+    add_work({Work::Kind::node, node, cont});
 }
 
 void Machine::run() {
     for (; done_ < work_.size(); ++done_) {
-        if (done_ >= step_limit)
+        if (done_ >= step_limit) {
+            clear_work();
             throw TooComplex("one byte leads to more than " + std::to_string(step_limit) +
                              " places of the grammar");
+        }
         const Work work = work_[done_];
         if (work.kind == Work::Kind::state) {
             if ((work.what & token_thread) != 0 || !pool_.nullable(work.what)) continue;
@@ -350,9 +383,7 @@ Place Machine::finish() {
     }
     all.resize(count);
     const bool is_accepting = accepts_;
-    work_.clear();
-    done_ = 0;
-    accepts_ = false;
+    clear_work();
     if (all.empty() && !is_accepting) return dead;
     std::uint64_t h = is_accepting;
     for (const Thread& thread : all) {

@@ -14,6 +14,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "grammar.h"
@@ -154,6 +155,16 @@ class Machine {
     static constexpr std::uint32_t no_frames = 0; // the empty set of frames, made first
 
     Place take(Place place, std::uint8_t byte, std::uint64_t key, std::uint64_t hash);
+    struct Work {
+        enum class Kind : std::uint8_t { state, node } kind;
+        std::uint32_t what, cont;
+        bool operator==(const Work&) const = default;
+        std::uint64_t hash() const {
+            return mix(std::uint64_t(kind), std::uint64_t(what) << 32 | cont);
+        }
+    };
+    void add_work(const Work& work);
+    void clear_work();
     void spawn(std::uint32_t state, std::uint32_t cont);
     void expand(Node node, std::uint32_t cont);
     void run();
@@ -213,11 +224,9 @@ class Machine {
     std::vector<std::pair<std::uint64_t, Choice>> choices_;
     Index choices_index_;
 
-    struct Work {
-        enum class Kind : std::uint8_t { state, node } kind;
-        std::uint32_t what, cont;
-        bool operator==(const Work&) const = default;
-    };
+    std::unordered_map<std::uint64_t, std::uint32_t> joins_; // of two sets of frames
+    std::size_t join_depth_ = 0;
+    Index work_index_; // of work_, when it is long
     std::vector<Work> work_; // of the step being taken: all of it, `done_` of them done
     std::size_t done_ = 0;
     bool accepts_ = false;

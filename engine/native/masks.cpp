@@ -85,11 +85,21 @@ void Masks::add_loose(const Machine::Thread& thread, Mask mask) {
     for (const Expr part : all) {
         const Machine::Thread one{part, thread.cont};
         const auto run = pool_.run(part);
-        if (is_free(run))
+        // A short run with a plain tail: a token may lie in both.
+        const bool is_plain_tail = run.max < slices_.longest() && begins_plainly(run.tail);
+        if (is_free(run) && !is_plain_tail)
             add_free_text(one, run, mask);
         else
             add_word(one, mask);
     }
+}
+
+/// Whether plain text can come first, as it does in strings before their quote.
+bool Masks::begins_plainly(Expr e) {
+    ByteSet special = ByteSet::range(0, 0x1f);
+    special.add('"');
+    special.add('\\');
+    return !(pool_.first_bytes(e) & ~special).empty();
 }
 
 /// Any word. Where many bytes may follow, it is looked at once for all its places.

@@ -42,6 +42,7 @@ class Masks {
   private:
     void add_thread(Machine::Thread thread, Mask mask);
     void add_free_text(const Machine::Thread& thread, const Expressions::Run& run, Mask mask);
+    bool begins_plainly(Expr e);
     void add_word(const Machine::Thread& thread, Mask mask);
     void add_loose(const Machine::Thread& thread, Mask mask);
     ConstMask wide(const Machine::Thread& thread);
