@@ -148,8 +148,8 @@ def measure(path: Path, rounds: int) -> list[dict[str, Any]]:
                 warm += steps(vocab, dialect, spec, script, temperature)
         for kind, times in (("cold", cold), ("warm", warm)):
             p50, p90, p99 = np.percentile(times, (50, 90, 99)).round(1).tolist()
-            rows.append({"temperature": temperature, "kind": kind, "steps": len(times),
-                         "p50": p50, "p90": p90, "p99": p99, "max": round(max(times), 1)})  # fmt: skip
+            row = {"temperature": temperature, "kind": kind, "steps": len(times)}
+            rows.append(row | {"p50": p50, "p90": p90, "p99": p99, "max": round(max(times), 1)})
     return rows
 
 
