@@ -323,7 +323,15 @@ def test_json_with_half_pairs_and_equal_keys(text, yes, no):
 
 UNCOMPLETABLE = [
     ({"additionalProperties": False, "minProperties": 4}, "{"),
-    ({"not": {"patternProperties": {"a": True}}, "required": ["name"]}, "{"),
+    (
+        {
+            "anyOf": [
+                {"not": {"patternProperties": {"a": True}}, "required": ["name"]},
+                {"type": ["number", "array"]},
+            ]
+        },
+        "{",
+    ),
     (
         {
             "patternProperties": {"^^": {"allOf": [{"pattern": "b"}, {"not": True}]}},
@@ -397,3 +405,24 @@ def test_a_token_may_be_meant_by_its_id_and_as_text():
         assert walk.advance_bytes(rest) and walk.is_accepting
         assert walk.advance(END) and walk.captures() == captures
     assert walk.rewind(2) is None and set(walk.first_bytes()) == set(b"xby")
+
+
+def test_schemas_may_refer_to_each_other_deeper_than_the_stack_is():
+    """In a thread with a megabyte of it: whether any value is valid is no recursion."""
+    definitions: dict[str, object] = {"d5000": {"const": 1}}
+    for i in range(5000):
+        inner = {"properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}}, "required": ["a"]}
+        definitions[f"d{i}"] = {"type": "object", **inner}
+    found = []
+
+    def work() -> None:
+        found.append(bytes(schema({"$ref": "#/$defs/d0", "$defs": definitions}).first_bytes()))
+
+    usual = threading.stack_size(1 << 20)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+    finally:
+        threading.stack_size(usual)
+    thread.join()
+    assert found == [b"{"]
