@@ -12,7 +12,7 @@ import walks
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from walks import END, VOCAB, check_mask, mask, regex, schema
+from walks import END, VOCAB, check_mask, lark, mask, regex, schema
 
 from engine import _native, gguf
 from engine.constraint import Terminals
@@ -319,3 +319,110 @@ def test_json_with_half_pairs_and_equal_keys(text, yes, no):
     start = _native.Matcher(grammar)
     read = [each.replace(": ", ":").replace(", ", ",") for each in yes + no]
     assert [walks.accepts(start, each) for each in read] == [True] * len(yes) + [False] * len(no)
+
+
+UNCOMPLETABLE = [
+    ({"additionalProperties": False, "minProperties": 4}, "{"),
+    (
+        {
+            "anyOf": [
+                {"not": {"patternProperties": {"a": True}}, "required": ["name"]},
+                {"type": ["number", "array"]},
+            ]
+        },
+        "{",
+    ),
+    (
+        {
+            "patternProperties": {"^^": {"allOf": [{"pattern": "b"}, {"not": True}]}},
+            "required": ["name"],
+        },
+        "{",
+    ),
+    (
+        {
+            "properties": {"a": True, "b": {"not": {}}},
+            "dependentRequired": {"a": ["b"]},
+            "additionalProperties": False,
+            "minProperties": 1,
+        },
+        "{",
+    ),
+    ({"prefixItems": [True, {"not": {}}], "minItems": 2}, "["),
+    ({"items": {"type": "number"}, "contains": {"type": "string"}}, "["),
+    ({"items": {"const": 1}, "contains": {"const": 1}, "maxContains": 1, "minItems": 2}, "["),
+    (
+        {
+            "allOf": [
+                {"contains": {"const": 1}, "maxContains": 1},
+                {"contains": {"const": 1}, "minContains": 2},
+            ]
+        },
+        "[",
+    ),
+    (
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {
+                "a": {"items": {"$ref": "#/$defs/b"}, "minItems": 1},
+                "b": {"type": "array", "items": {"$ref": "#/$defs/b"}, "minItems": 1},
+            },
+        },
+        "[",
+    ),
+]
+
+
+@pytest.mark.parametrize("source, opening", UNCOMPLETABLE)
+def test_a_container_that_nothing_can_complete_is_never_begun(source, opening):
+    """Scalars may come, and the other container."""
+    start = schema(source)
+    first = {bytes(VOCAB.tokens[token][:1]) for token in check_mask(start)}
+    assert opening.encode() not in first
+    assert {b"1", {"{": b"[", "[": b"{"}[opening]} <= first
+    inside = schema({"items": source})
+    assert inside.advance_bytes(b"[")
+    assert opening.encode() not in {bytes(VOCAB.tokens[t][:1]) for t in check_mask(inside)}
+
+
+def test_an_item_is_only_announced_where_one_may_come():
+    """All that may count have come, and every item counts."""
+    source = {"items": {"const": 1}, "contains": {"const": 1}, "maxContains": 2}
+    walk = schema(source)
+    assert walk.advance_bytes(b"[1, 1")
+    assert {bytes(VOCAB.tokens[token]) for token in check_mask(walk)} == {b"]"}
+
+
+def test_a_token_may_be_meant_by_its_id_and_as_text():
+    """Both readings go on, until what follows tells which it was."""
+    (a,) = (i for i in range(256) if VOCAB.tokens[i] == b"a")
+    start = lark(f'start: <[{a}]> "x" | "ab" | kept\nkept[capture]: <[{a}]> "y"\n')
+    assert check_mask(start) == {a, VOCAB.find("ab")}
+    assert start.advance(a)
+    assert set(start.first_bytes()) == set(b"xby")
+    for rest, captures in (b"x", []), (b"b", []), (b"y", [("kept", b"ay")]):
+        walk = start.fork()
+        assert walk.advance_bytes(rest) and walk.is_accepting
+        assert walk.advance(END) and walk.captures() == captures
+    assert walk.rewind(2) is None and set(walk.first_bytes()) == set(b"xby")
+
+
+def test_schemas_may_refer_to_each_other_deeper_than_the_stack_is():
+    """In a thread with a megabyte of it: whether any value is valid is no recursion."""
+    definitions: dict[str, object] = {"d5000": {"const": 1}}
+    for i in range(5000):
+        inner = {"properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}}, "required": ["a"]}
+        definitions[f"d{i}"] = {"type": "object", **inner}
+    found = []
+
+    def work() -> None:
+        found.append(bytes(schema({"$ref": "#/$defs/d0", "$defs": definitions}).first_bytes()))
+
+    usual = threading.stack_size(1 << 20)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+    finally:
+        threading.stack_size(usual)
+    thread.join()
+    assert found == [b"{"]

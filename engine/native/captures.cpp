@@ -181,6 +181,14 @@ Captures::Readings Captures::step_token(const Readings& before, std::uint32_t to
     return std::move(out_);
 }
 
+Captures::Readings Captures::either(Readings better, const Readings& others) {
+    if (better.empty()) return others;
+    out_.clear(), known_ = {};
+    for (const Reading& one : better) add(one);
+    for (const Reading& one : others) add(one);
+    return std::move(out_);
+}
+
 std::vector<Captures::Span> Captures::spans(std::uint32_t history) const {
     std::vector<Event> events;
     for (; history != 0; history = events_[history].before) events.push_back(events_[history]);

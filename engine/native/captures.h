@@ -41,6 +41,8 @@ class Captures {
     /// text's bytes before this one.
     Readings step(const Readings& before, std::uint8_t byte, std::uint32_t at);
     Readings step_token(const Readings& before, std::uint32_t token, std::uint32_t at);
+    /// Of a text that can be taken in two ways.
+    Readings either(Readings better, const Readings& others);
 
     struct Span {
         std::uint32_t capture, begin, end;

@@ -121,8 +121,22 @@ Expr Expressions::fill(Expr e, std::uint32_t row, std::uint8_t byte) {
 std::optional<bool> Expressions::is_dead_by_parts(Expr e) {
     const Node node = nodes_[e];
     switch (node.op) {
-    case Op::concat:
-        return is_dead(node.a) || is_dead(node.b);
+    case Op::concat: { // a loop, and each link is told: chains are as long as patterns
+        std::vector<Expr> links;
+        Expr rest = e;
+        bool is_one_dead = false;
+        const auto is_link = [&](Expr x) {
+            return nodes_[x].op == Op::concat && !nullable(x) && !simple(x) && alive_[x] == 0;
+        };
+        while (!is_one_dead && is_link(rest)) {
+            links.push_back(rest);
+            is_one_dead = is_dead(nodes_[rest].a);
+            rest = nodes_[rest].b;
+        }
+        is_one_dead = is_one_dead || is_dead(rest);
+        for (const Expr link : links) alive_[link] = is_one_dead ? 2 : 1;
+        return is_one_dead;
+    }
     case Op::repeat:
         return is_dead(node.a); // at least once, or it were nullable
     case Op::either:

@@ -4,7 +4,10 @@
 /// they came from (Lark, GBNF, JSON Schema) or how they are matched.
 #pragma once
 
+#include <algorithm>
+#include <compare>
 #include <cstdint>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -71,6 +74,19 @@ struct ObjectShape {
         }
     }
 
+    /// Takes out of `can` the properties that need one that can't come and wasn't there.
+    void drop_lacking(std::vector<bool>& can, const std::vector<bool>& had) const {
+        const auto lacks = [&](std::uint32_t needed) { return !had[needed] && !can[needed]; };
+        for (bool again = true; again;) {
+            again = false;
+            for (std::size_t i = 0; i < properties.size(); ++i) {
+                if (!can[i] || std::ranges::none_of(properties[i].needs, lacks)) continue;
+                can[i] = false;
+                again = true;
+            }
+        }
+    }
+
     static constexpr std::uint32_t max_wishes = 8;
     /// How many other keys it takes at least to fulfil `wanted`, where only some of `others` can
     /// come; `forever` if those can't.
@@ -106,6 +122,61 @@ struct ArrayShape {
     std::uint32_t min = 0, max = Expressions::forever;
     std::vector<Contains> contains;
     bool is_unique = false; // no two equal; then all of them are scalars
+
+    /// How many more items must and may count for one of `contains`.
+    struct Left {
+        std::uint32_t must, may;
+        auto operator<=>(const Left&) const = default;
+    };
+    static constexpr std::uint32_t exact_up_to = 32; // beyond, more of them are taken to fit
+    static constexpr std::uint32_t any_number = exact_up_to + 1;
+    static Left left_of(const Contains& each, std::uint32_t counted) {
+        return {std::min(each.min > counted ? each.min - counted : 0, exact_up_to),
+                std::min(each.max - counted, any_number)};
+    }
+    /// Whether the items from `at` on can be such that the array can end, where `can_be` tells
+    /// whether there may be an item at a place that counts for just these `contains`.
+    template <class CanBe>
+    bool can_end(std::uint32_t at, const std::vector<Left>& from, CanBe&& can_be) const {
+        constexpr std::size_t most = 50'000;
+        const std::uint32_t ways = 1U << contains.size();
+        const auto is_free = [&](std::uint32_t way) {
+            for (std::size_t i = 0; i < from.size(); ++i)
+                if ((way >> i & 1) != 0 && from[i].may != any_number) return false;
+            return true;
+        };
+        std::set<std::vector<Left>> open{from}, seen;
+        for (std::size_t work = 0;; ++at) {
+            const bool is_rest = at >= first.size();
+            // Items that use nothing up fill an array to any length.
+            bool is_padded = false;
+            for (std::uint32_t way = 0; is_rest && way < ways && !is_padded; ++way)
+                is_padded = is_free(way) && can_be(at, way);
+            for (const auto& left : open)
+                if ((at >= min || (is_padded && min <= max)) &&
+                    std::ranges::all_of(left, [](const Left& one) { return one.must == 0; }))
+                    return true;
+            if (at >= max) return false;
+            std::set<std::vector<Left>> next;
+            for (std::uint32_t way = 0; way < ways; ++way) {
+                if (!can_be(at, way)) continue;
+                for (auto left : open) {
+                    bool fits = true;
+                    for (std::size_t i = 0; i < left.size(); ++i) {
+                        if ((way >> i & 1) == 0) continue;
+                        fits = fits && left[i].may > 0;
+                        if (left[i].must > 0) --left[i].must;
+                        if (left[i].may != any_number) --left[i].may;
+                    }
+                    if (!fits || (is_padded && !seen.insert(left).second)) continue;
+                    if (++work > most) throw TooComplex("too many ways for what an array contains");
+                    next.insert(std::move(left));
+                }
+            }
+            if (next.empty()) return false;
+            open = std::move(next);
+        }
+    }
 };
 
 /// A JSON value in full: scalars as one expression, arrays and objects by their shapes.
@@ -128,8 +199,22 @@ class Values {
     virtual std::uint32_t literal(std::string_view text) = 0;
     /// What is of a kind and none of these.
     virtual Value without(Value kind, const std::vector<std::uint32_t>& literals) = 0;
-    /// Whether no JSON value is of this kind.
+    /// Whether no JSON value is of this kind, or of this shape.
     virtual bool is_dead(Value value) = 0;
+    virtual bool is_object_dead(std::uint32_t shape) = 0;
+    virtual bool is_array_dead(std::uint32_t shape) = 0;
+    /// What an item is that counts for just these `contains`, as bits. Where nothing limits how
+    /// many count, one that counts may go as one that doesn't.
+    Value item(const ArrayShape& shape, Value kind, std::uint32_t way) {
+        for (std::size_t i = 0; i < shape.contains.size(); ++i) {
+            const auto& each = shape.contains[i];
+            if ((way >> i & 1) != 0)
+                kind = meet(kind, each.counted);
+            else if (each.max != Expressions::forever)
+                kind = meet(kind, each.other);
+        }
+        return kind;
+    }
 };
 
 struct Grammar {

@@ -10,77 +10,148 @@ namespace engine {
 // Whether anything is of a kind
 
 bool Schemas::is_dead(Value value) {
-    bool is_open = false;
-    return !is_alive(value, is_open);
+    prove(value);
+    return data_[value].life == Life::dead;
 }
 
-/// By a proof that some value exists. A kind that is asked about inside its own proof counts as
-/// dead there, since the smallest proof doesn't need it; `is_open` then says that a denial holds
-/// for this question only.
-bool Schemas::is_alive(Value value, bool& is_open) {
-    ValueData& data = data_[value];
-    if (data.life == Life::alive || data.life == Life::dead) return data.life == Life::alive;
-    if (data.life == Life::asking) {
-        is_open = true;
+bool Schemas::is_object_dead(std::uint32_t shape) {
+    return is_shape_dead(objects_[shape], object_lives_[shape]);
+}
+
+bool Schemas::is_array_dead(std::uint32_t shape) {
+    return is_shape_dead(arrays_[shape], array_lives_[shape]);
+}
+
+template <class Shape>
+bool Schemas::is_shape_dead(const Shape& shape, Life& life) {
+    while (life == Life::unasked) {
+        questions_.clear();
+        if (is_alive(shape)) {
+            life = Life::alive;
+        } else if (questions_.empty()) {
+            life = Life::dead;
+        } else {
+            const std::vector<Value> asked = questions_;
+            for (const Value value : asked) prove(value);
+        }
+    }
+    return life == Life::dead;
+}
+
+/// Finds out whether some value is of a kind: the smallest proof doesn't need itself, so a kind is
+/// denied while it is asked about, and asked again as long as that makes others alive. Kinds are
+/// nested as deeply as one likes, so this doesn't call itself.
+void Schemas::prove(Value root) {
+    if (data_[root].life == Life::alive || data_[root].life == Life::dead) return;
+    std::vector<Value> open{root}, asked{root};
+    data_[root].life = Life::asking;
+    struct Settle { // however this ends, nothing stays half asked
+        std::deque<ValueData>& data;
+        std::vector<Value>& asked;
+        Life denied = Life::unasked;
+        ~Settle() {
+            for (const Value value : asked)
+                if (data[value].life == Life::asking) data[value].life = denied;
+        }
+    } settle{data_, asked};
+    for (bool is_news = true; is_news; open = asked) {
+        is_news = false;
+        while (!open.empty()) {
+            const Value value = open.back();
+            questions_.clear();
+            const bool was_alive = data_[value].life == Life::alive;
+            if (!was_alive && is_alive(forms(value))) {
+                data_[value].life = Life::alive;
+                is_news = true;
+            }
+            if (data_[root].life == Life::alive) return;
+            if (data_[value].life == Life::alive || questions_.empty()) {
+                open.pop_back();
+                continue;
+            }
+            std::ranges::sort(questions_);
+            questions_.erase(std::unique(questions_.begin(), questions_.end()), questions_.end());
+            for (const Value question : questions_) data_[question].life = Life::asking;
+            open.insert(open.end(), questions_.begin(), questions_.end());
+            asked.insert(asked.end(), questions_.begin(), questions_.end());
+        }
+    }
+    settle.denied = Life::dead;
+}
+
+/// Whether a kind is known to be alive; one that was never asked about becomes a question.
+bool Schemas::is_known_alive(Value value) {
+    if (data_[value].life == Life::unasked) questions_.push_back(value);
+    return data_[value].life == Life::alive;
+}
+
+/// The same of all kinds that `value` gives for 0 .. n; asks about all of them at once, or about
+/// none where one is denied.
+template <class ValueAt>
+bool Schemas::are_known_alive(std::size_t n, ValueAt&& value) {
+    const std::size_t before = questions_.size();
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::optional<Value> one = value(i);
+        if (!one || is_known_alive(*one) || data_[*one].life == Life::unasked) continue;
+        questions_.resize(before);
         return false;
     }
-    const ValueForms found = forms(value);
-    bool alive = found.scalar != Expressions::none && !pool_.is_dead(found.scalar);
-    bool depends = false;
-    data_[value].life = Life::asking;
-    for (std::size_t i = 0; !alive && i < found.arrays.size(); ++i)
-        alive = is_array_alive(arrays_[found.arrays[i]], depends);
-    for (std::size_t i = 0; !alive && i < found.objects.size(); ++i)
-        alive = is_object_alive(objects_[found.objects[i]], depends);
-    data_[value].life = alive ? Life::alive : depends ? Life::unasked : Life::dead;
-    is_open |= depends && !alive;
+    return questions_.size() == before;
+}
+
+// These find out what is known so far: false, with questions, where it isn't known. They ask as
+// little as they can, since an answer works out what a kind allows.
+
+bool Schemas::is_alive(const ValueForms& forms) {
+    if (!pool_.is_dead(forms.scalar)) return true;
+    bool alive = false;
+    for (std::size_t i = 0; !alive && questions_.empty() && i < forms.arrays.size(); ++i)
+        alive = is_alive(arrays_[forms.arrays[i]]);
+    for (std::size_t i = 0; !alive && questions_.empty() && i < forms.objects.size(); ++i)
+        alive = is_alive(objects_[forms.objects[i]]);
     return alive;
 }
 
-bool Schemas::is_object_alive(const ObjectShape& shape, bool& is_open) {
-    std::vector<bool> must;
-    std::vector<std::size_t> open;
-    for (const auto& property : shape.properties) must.push_back(property.is_required);
-    for (std::size_t i = 0; i < must.size(); ++i)
-        if (must[i]) open.push_back(i);
-    std::uint64_t count = shape.fewest_keys(
-        shape.wishes, [&](const OtherKeys& other) { return is_alive(other.value, is_open); });
-    while (!open.empty()) {
-        const auto& property = shape.properties[open.back()];
-        open.pop_back();
-        ++count;
-        if (!is_alive(property.value, is_open)) return false;
-        for (const auto needed : property.needs)
-            if (!must[needed]) must[needed] = true, open.push_back(needed);
+bool Schemas::is_alive(const ObjectShape& shape) {
+    const std::size_t n = shape.properties.size();
+    if (shape.min > shape.max) return false;
+    std::vector<bool> must(n);
+    std::vector<std::uint32_t> roots;
+    for (std::uint32_t i = 0; i < n; ++i) {
+        must[i] = shape.properties[i].is_required;
+        if (must[i]) roots.push_back(i);
     }
-    if (count > shape.max || shape.min > shape.max) return false;
+    shape.close_needs(must, std::move(roots));
+    const auto can_come = [&](const OtherKeys& other) { return is_known_alive(other.value); };
+    const std::uint64_t others = shape.fewest_keys(shape.wishes, can_come);
+    const std::uint64_t count = std::uint64_t(std::ranges::count(must, true)) + others;
+    if (others == Expressions::forever || count > shape.max) return false;
+    if (!are_known_alive(n, [&](std::size_t i) {
+            return must[i] ? std::optional(shape.properties[i].value) : std::nullopt;
+        }))
+        return false;
     if (count >= shape.min) return true;
-    for (const auto& other : shape.others)
-        if (is_alive(other.value, is_open)) return true;
-    for (std::size_t i = 0; i < must.size() && count < shape.min; ++i)
-        if (!must[i] && is_alive(shape.properties[i].value, is_open)) ++count;
-    return count >= shape.min;
+    for (const auto& other : shape.others) {
+        if (can_come(other)) return true;
+        if (!questions_.empty()) return false;
+    }
+    std::vector<bool> can(n);
+    for (std::size_t i = 0; i < n; ++i) can[i] = is_known_alive(shape.properties[i].value);
+    shape.drop_lacking(can, std::vector<bool>(n));
+    return std::uint64_t(std::ranges::count(can, true)) >= shape.min;
 }
 
-bool Schemas::is_array_alive(const ArrayShape& shape, bool& is_open) {
-    std::uint32_t needed = shape.min;
-    for (const auto& each : shape.contains) needed = std::max(needed, each.min);
-    if (needed > shape.max || shape.min > shape.max) return false;
-    for (std::uint32_t i = 0; i < needed; ++i) {
-        const bool is_rest = i >= shape.first.size();
-        if (!is_alive(is_rest ? shape.rest : shape.first[i], is_open)) return false;
-        if (is_rest) break;
-    }
-    for (const auto& each : shape.contains) {
-        if (each.min == 0) continue;
-        bool some = false;
-        for (std::size_t i = 0; i < shape.first.size() && i < shape.max; ++i)
-            some = some || is_alive(meet(shape.first[i], each.counted), is_open);
-        if (shape.first.size() < shape.max)
-            some = some || is_alive(meet(shape.rest, each.counted), is_open);
-        if (!some) return false;
-    }
-    return true;
+bool Schemas::is_alive(const ArrayShape& shape) {
+    if (shape.min > shape.max) return false;
+    const std::size_t needed = std::min<std::size_t>(shape.min, shape.first.size());
+    if (!are_known_alive(needed, [&](std::size_t i) { return std::optional(shape.first[i]); }))
+        return false;
+    std::vector<ArrayShape::Left> left;
+    for (const auto& each : shape.contains) left.push_back(ArrayShape::left_of(each, 0));
+    return shape.can_end(0, left, [&](std::uint32_t at, std::uint32_t way) {
+        const Value kind = at < shape.first.size() ? shape.first[at] : shape.rest;
+        return questions_.empty() && is_known_alive(item(shape, kind, way));
+    });
 }
 
 /// The same, but only as far as it is cheap to see: false where it isn't. May be asked while the
@@ -92,7 +163,11 @@ bool Schemas::is_surely_dead(Value value, std::size_t depth) {
     if (data_[value].is_working || depth == 0 || n_nested_proofs_ >= most_nested) return false;
     if (!data_[value].forms && n_proofs_ >= options_.max_proofs) return false;
     ++n_proofs_;
-    ++n_nested_proofs_;
+    const struct Nested {
+        std::size_t& count;
+        explicit Nested(std::size_t& n) : count(n) { ++count; }
+        ~Nested() { --count; }
+    } nested(n_nested_proofs_);
     bool out = false;
     try {
         const ValueForms found = forms(value);
@@ -109,7 +184,6 @@ bool Schemas::is_surely_dead(Value value, std::size_t depth) {
     } catch (const TooComplex&) {
         out = false;
     }
-    --n_nested_proofs_;
     return out;
 }
 

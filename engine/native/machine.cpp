@@ -34,7 +34,7 @@ Machine::Machine(Expressions& expressions, const Grammar& grammar, Values* value
     next_key_ = pool_.concat(spacing.comma, quote_);
     std::vector<std::uint32_t> empty;
     list_of(empty); // no_frames
-    places_.push_back({0, 0, false, 0, 0});
+    places_.push_back({0, 0, false});
     root_ = push({Kind::root});
     expand(grammar.start, root_);
     start_ = finish();
@@ -86,18 +86,12 @@ std::uint32_t Machine::list_of(std::vector<std::uint32_t>& given) {
     const auto known =
         lists_index_.find(h, [&](std::uint32_t i) { return std::ranges::equal(frames(i), given); });
     if (known != Index::none) return known;
-    List list{
-        std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, Memory::none, 0,
-        given.empty() ? 0 : ~0ULL};
+    List list{std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, Memory::none};
     for (const auto id : given) {
         const Frame& frame = frames_[id];
         list.follows |=
             frame.kind == Kind::text || (frame.kind == Kind::object && frame.phase == named);
         if (frame.kind == Kind::text) list.memory = std::max(list.memory, Memory(frame.b));
-        const std::uint64_t own = frame.kind == Kind::capture ? 1ULL << frame.a : 0;
-        const bool is_root = frame.kind == Kind::root;
-        list.captures |= own | (is_root ? 0 : lists_[frame.cont].captures);
-        list.sure_captures &= own | (is_root ? 0 : lists_[frame.cont].sure_captures);
     }
     frame_lists_.insert(frame_lists_.end(), given.begin(), given.end());
     lists_.push_back(list);
@@ -113,7 +107,8 @@ std::uint32_t Machine::join(std::uint32_t a, std::uint32_t b) {
     if (++join_depth_ > deepest) {
         join_depth_ = 0;
         clear_work();
-        throw TooComplex("stacks of more than " + std::to_string(deepest) + " rules that are alike");
+        throw TooComplex("stacks of more than " + std::to_string(deepest) +
+                         " rules that are alike");
     }
     std::vector<std::uint32_t> all(frames(a).begin(), frames(a).end());
     all.insert(all.end(), frames(b).begin(), frames(b).end());
@@ -147,44 +142,12 @@ std::uint32_t Machine::follow(std::uint32_t cont, std::uint32_t state, std::uint
     return kept == all ? cont : list_of(kept);
 }
 
-/// The frames of `cont`, and the stacks below them, that are inside a capture, or outside it.
-std::uint32_t Machine::keep(std::uint32_t cont, std::uint32_t capture, bool is_inside) {
-    if ((lists_[cont].sure_captures >> capture & 1) != 0 && is_inside) return cont;
-    if ((lists_[cont].captures >> capture & 1) == 0 && !is_inside) return cont;
-    std::vector<std::uint32_t> kept;
-    const auto list = frames(cont);
-    const std::vector<std::uint32_t> all(list.begin(), list.end());
-    for (const auto id : all) {
-        Frame frame = frames_[id];
-        if (frame.kind == Kind::capture && frame.a == capture) {
-            if (is_inside) kept.push_back(id);
-            continue;
-        }
-        if (frame.kind == Kind::root) {
-            if (!is_inside) kept.push_back(id);
-            continue;
-        }
-        frame.cont = keep(frame.cont, capture, is_inside);
-        if (lists_[frame.cont].count != 0) kept.push_back(frames_.intern(frame));
-    }
-    return list_of(kept);
-}
-
-Place Machine::part(Place place, std::uint32_t capture, bool is_inside) {
-    const PlaceData from = places_[place];
-    accepts_ = from.is_accepting && !is_inside;
-    for (std::uint32_t i = 0; i < from.count; ++i) {
-        const Thread thread = threads_[from.first + i];
-        const std::uint32_t cont = keep(thread.cont, capture, is_inside);
-        if (lists_[cont].count != 0) spawn(thread.state, cont);
-    }
-    done_ = work_.size(); // what follows without a byte is in the place already
-    return finish();
-}
-
 // Taking a step
 
+// Each begins with `clear_work`: a limit may have ended the step before in its middle.
+
 Place Machine::take(Place place, std::uint8_t byte, std::uint64_t key, std::uint64_t hash) {
+    clear_work();
     const PlaceData from = places_[place];
     for (std::uint32_t i = 0; i < from.count; ++i) {
         const Thread thread = threads_[from.first + i];
@@ -202,11 +165,24 @@ Place Machine::take(Place place, std::uint8_t byte, std::uint64_t key, std::uint
 }
 
 Place Machine::step_token(Place place, std::uint32_t token) {
+    clear_work();
     const PlaceData from = places_[place];
     for (std::uint32_t i = 0; i < from.count; ++i) {
         const Thread thread = threads_[from.first + i];
         if (thread.state == (token_thread | token)) spawn(Expressions::empty, thread.cont);
     }
+    return finish();
+}
+
+Place Machine::either(Place a, Place b) {
+    if (a == b || b == dead) return a;
+    if (a == dead) return b;
+    clear_work();
+    for (const Place place : {a, b}) {
+        accepts_ = accepts_ || places_[place].is_accepting;
+        for (const Thread& thread : threads(place)) spawn(thread.state, thread.cont);
+    }
+    done_ = work_.size(); // what follows without a byte is in the places already
     return finish();
 }
 
@@ -367,7 +343,6 @@ void Machine::resume(std::uint32_t state, const Frame& frame) {
 Place Machine::finish() {
     run();
     std::vector<Thread> all;
-    std::uint64_t captures = 0, sure_captures = accepts_ ? 0 : ~0ULL;
     for (const Work& work : work_)
         if (work.kind == Work::Kind::state && work.what != Expressions::empty)
             all.push_back({work.what, work.cont});
@@ -386,17 +361,12 @@ Place Machine::finish() {
     clear_work();
     if (all.empty() && !is_accepting) return dead;
     std::uint64_t h = is_accepting;
-    for (const Thread& thread : all) {
-        h = mix(h, std::uint64_t(thread.state) << 32 | thread.cont);
-        captures |= lists_[thread.cont].captures;
-        sure_captures &= lists_[thread.cont].sure_captures;
-    }
+    for (const Thread& thread : all) h = mix(h, std::uint64_t(thread.state) << 32 | thread.cont);
     const auto known = places_index_.find(h, [&](std::uint32_t i) {
         return places_[i].is_accepting == is_accepting && std::ranges::equal(threads(i), all);
     });
     if (known != Index::none) return known;
-    places_.push_back({std::uint32_t(threads_.size()), std::uint32_t(all.size()), is_accepting,
-                       captures, sure_captures});
+    places_.push_back({std::uint32_t(threads_.size()), std::uint32_t(all.size()), is_accepting});
     threads_.insert(threads_.end(), all.begin(), all.end());
     places_index_.insert(h, Place(places_.size() - 1));
     return Place(places_.size() - 1);
@@ -407,6 +377,7 @@ Place Machine::behind(const Thread& thread) {
     const auto known =
         behind_index_.find(mix(key), [&](std::uint32_t i) { return behind_[i].key == key; });
     if (known != Index::none) return behind_[known].to;
+    clear_work();
     for (std::uint32_t i = 0; i < lists_[thread.cont].count; ++i) {
         const Frame frame = frames_[frames(thread.cont)[i]];
         resume(thread.state, frame);

@@ -39,16 +39,13 @@ class Machine {
         return known != Index::none ? steps_[known].to : take(place, byte, key, hash);
     }
     Place step_token(Place place, std::uint32_t token);
+    /// Where one is that may be at either place.
+    Place either(Place a, Place b);
     bool is_accepting(Place place) const { return places_[place].is_accepting; }
     /// The ids of tokens that a grammar names and that may come next.
     std::vector<std::uint32_t> tokens(Place place) const;
     /// The bytes that may come next.
     const ByteSet& bytes(Place place);
-    /// The captures, as bits, that are open in some thread, and in all of them.
-    std::uint64_t captures(Place place) const { return places_[place].captures; }
-    std::uint64_t sure_captures(Place place) const { return places_[place].sure_captures; }
-    /// The part of a place that is inside a capture, or outside it.
-    Place part(Place place, std::uint32_t capture, bool is_inside);
 
     struct Thread {
         std::uint32_t state; // an expression, or token_thread | id
@@ -105,12 +102,10 @@ class Machine {
         std::uint32_t first, count;
         bool follows;
         Memory memory;
-        std::uint64_t captures, sure_captures; // open in some stack, in all
     };
     struct PlaceData {
         std::uint32_t first, count; // in threads_
         bool is_accepting;
-        std::uint64_t captures, sure_captures;
         std::int32_t bytes = -1; // in byte_sets_
     };
     struct Step {
@@ -177,7 +172,6 @@ class Machine {
     void array_item(const Frame& frame);
     const Choice& choice(std::uint32_t shape, std::uint32_t seen);
     Choice work_out(const ObjectShape& shape, const Seen& seen);
-    bool can_grow(const ArrayShape& shape, const Counts& counts);
     Place finish();
 
     std::uint32_t push(const Frame& frame);
@@ -191,11 +185,8 @@ class Machine {
     std::uint32_t follow(std::uint32_t cont, std::uint32_t state, std::uint8_t byte);
     void resume_text(const Frame& frame);
     Value item_kind(const ArrayShape& shape, const Counts& counts);
-    bool can_be_found(std::uint32_t shape, std::uint32_t at, std::vector<std::uint32_t> wanted);
-    bool search(const ArrayShape& shape, std::uint32_t at,
-                const std::vector<std::uint32_t>& wanted);
-    bool may_count(const ArrayShape& shape, std::uint32_t at, std::size_t which);
-    std::uint32_t keep(std::uint32_t cont, std::uint32_t capture, bool is_inside);
+    bool can_end(std::uint32_t shape, std::uint32_t at, std::vector<ArrayShape::Left> left);
+    std::vector<std::pair<Value, std::uint32_t>> item_ways(const Frame& frame);
     std::span<const std::uint32_t> frames(std::uint32_t cont) const {
         return std::span(frame_lists_).subspan(lists_[cont].first, lists_[cont].count);
     }
@@ -220,13 +211,13 @@ class Machine {
     Interner<Seen> seen_;
     Interner<Counts> counts_;
     Interner<Text> texts_; // of items that must differ, as far as they were read
-    std::map<std::vector<std::uint32_t>, bool> can_be_found_; // by its arguments
+    std::map<std::vector<std::uint32_t>, bool> can_end_; // by its arguments
     std::vector<std::pair<std::uint64_t, Choice>> choices_;
     Index choices_index_;
 
     std::unordered_map<std::uint64_t, std::uint32_t> joins_; // of two sets of frames
     std::size_t join_depth_ = 0;
-    Index work_index_; // of work_, when it is long
+    Index work_index_;       // of work_, when it is long
     std::vector<Work> work_; // of the step being taken: all of it, `done_` of them done
     std::size_t done_ = 0;
     bool accepts_ = false;

@@ -1,7 +1,6 @@
 #include "machine.h"
 
 #include <algorithm>
-#include <set>
 
 namespace engine {
 
@@ -24,9 +23,12 @@ void Machine::expand_value(Value value, std::uint32_t cont) {
     const ValueForms& forms = values_->forms(value);
     if (forms.scalar != Expressions::none) spawn(forms.scalar, cont);
     const std::uint32_t nothing_seen = seen_.intern({});
-    for (const auto shape : forms.objects)
+    for (const auto shape : forms.objects) {
+        if (values_->is_object_dead(shape)) continue;
         spawn(open_object_, push({Kind::object, opened, shape, nothing_seen, 0, cont}));
+    }
     for (const auto shape : forms.arrays) {
+        if (values_->is_array_dead(shape)) continue;
         const Counts none{std::vector<std::uint32_t>(1 + values_->array(shape).contains.size()),
                           {}};
         spawn(open_array_, push({Kind::array, opened, shape, counts_.intern(none), 0, cont}));
@@ -120,6 +122,7 @@ Machine::Choice Machine::work_out(const ObjectShape& shape, const Seen& seen) {
         if (had[i] || must[i]) roots.push_back(i);
     }
     shape.close_needs(must, std::move(roots));
+    shape.drop_lacking(can, had);
     // How many must and can still come, from each property on.
     std::vector<std::uint32_t> missing(n + 1), possible(n + 1);
     bool is_lost = false;
@@ -130,6 +133,16 @@ Machine::Choice Machine::work_out(const ObjectShape& shape, const Seen& seen) {
     }
     const auto fits = [&](std::uint64_t count, std::uint64_t needed, std::uint64_t more) {
         return count + needed <= shape.max && (others || count + more >= shape.min);
+    };
+    const bool has_needs = std::ranges::any_of(
+        shape.properties, [](const auto& property) { return !property.needs.empty(); });
+    const auto possible_behind = [&](std::uint32_t i) { // in the schema's order
+        if (!has_needs || others) return std::uint64_t(possible[i + 1]);
+        std::vector<bool> later = can, past = had;
+        std::fill_n(later.begin(), i + 1, false);
+        past[i] = true;
+        shape.drop_lacking(later, past);
+        return std::uint64_t(std::ranges::count(later, true));
     };
     const std::uint32_t wanted = shape.wishes & ~seen.wishes;
     const std::uint64_t unfulfilled = shape.fewest_keys(wanted, can_come);
@@ -142,7 +155,8 @@ Machine::Choice Machine::work_out(const ObjectShape& shape, const Seen& seen) {
         if (!can[i]) continue;
         const std::uint32_t from = shape.is_ordered ? i + 1 : 0;
         if (missing[from] + must[i] < missing[0] && shape.is_ordered) continue; // one was left out
-        std::uint64_t needed = missing[0] - must[i], more = possible[from] - (from == 0);
+        std::uint64_t needed = missing[0] - must[i];
+        const std::uint64_t more = shape.is_ordered ? possible_behind(i) : possible[0] - 1;
         if (!shape.properties[i].needs.empty()) {
             auto wanted_too = must;
             shape.close_needs(wanted_too, {i});
@@ -167,12 +181,6 @@ Machine::Choice Machine::work_out(const ObjectShape& shape, const Seen& seen) {
             out.others.push_back(i);
     }
     return out;
-}
-
-bool Machine::can_grow(const ArrayShape& shape, const Counts& counts) {
-    const std::uint32_t n = counts.items[0];
-    if (n >= shape.max) return false;
-    return !values_->is_dead(item_kind(shape, counts));
 }
 
 /// What the next item must be, by its place and by those before it.
@@ -230,91 +238,58 @@ void Machine::array_options(Frame frame, bool is_first) {
     for (std::size_t i = 0; i < shape.contains.size(); ++i)
         ends &= counts.items[i + 1] >= shape.contains[i].min;
     if (ends) spawn(close_array_, frame.cont);
-    if (!can_grow(shape, counts)) return;
     if (is_first)
         array_item(frame);
-    else
+    else if (!item_ways(frame).empty())
         spawn(values_->spacing().comma, push(frame, next, 0));
 }
 
-/// Whether the item at `at` may be one that counts for just these `contains`.
-bool Machine::may_count(const ArrayShape& shape, std::uint32_t at, std::size_t which) {
-    Value item = at < shape.first.size() ? shape.first[at] : shape.rest;
-    for (std::size_t i = 0; i < shape.contains.size(); ++i) {
-        const auto& each = shape.contains[i];
-        if ((which >> i & 1) != 0)
-            item = values_->meet(item, each.counted);
-        else if (each.max != Expressions::forever)
-            item = values_->meet(item, each.other);
-    }
-    return !values_->is_dead(item);
-}
-
-/// Whether the items from `at` on can be such that each `contains` counts as many as are wanted.
-bool Machine::can_be_found(std::uint32_t shape, std::uint32_t at,
-                           std::vector<std::uint32_t> wanted) {
-    constexpr std::uint32_t exact_up_to = 32; // beyond, the others are taken to fit as well
+/// Whether the items from `at` on can be such that the array can end.
+bool Machine::can_end(std::uint32_t shape, std::uint32_t at, std::vector<ArrayShape::Left> left) {
     const ArrayShape& array = values_->array(shape);
-    for (auto& count : wanted) count = std::min(count, exact_up_to);
-    if (std::ranges::all_of(wanted, [](auto n) { return n == 0; })) return true;
-    // Behind the items at the front, the place matters only where the end is near.
-    if (array.max == Expressions::forever) at = std::min(at, std::uint32_t(array.first.size()));
-    std::vector<std::uint32_t> key = wanted;
-    key.insert(key.end(), {shape, at});
-    const auto [found, is_new] = can_be_found_.try_emplace(std::move(key), false);
-    if (is_new) found->second = search(array, at, wanted);
-    return found->second;
+    // Far enough behind, the place matters only where a last one is near.
+    const auto same = std::uint32_t(std::max<std::size_t>(array.first.size(), array.min));
+    if (array.max == Expressions::forever) at = std::min(at, same);
+    std::vector<std::uint32_t> key{shape, at};
+    for (const auto& one : left) key.insert(key.end(), {one.must, one.may});
+    if (const auto known = can_end_.find(key); known != can_end_.end()) return known->second;
+    return can_end_[std::move(key)] =
+               array.can_end(at, left, [&](std::uint32_t place, std::uint32_t way) {
+                   const bool is_rest = place >= array.first.size();
+                   const Value kind = is_rest ? array.rest : array.first[place];
+                   return !values_->is_dead(values_->item(array, kind, way));
+               });
 }
 
-bool Machine::search(const ArrayShape& shape, std::uint32_t at,
-                     const std::vector<std::uint32_t>& wanted) {
-    const std::size_t ways = std::size_t(1) << shape.contains.size();
-    std::set<std::vector<std::uint32_t>> open{wanted}, seen;
-    for (;; ++at) {
-        const bool is_rest = at >= shape.first.size();
-        std::set<std::vector<std::uint32_t>> next;
-        for (const auto& left : open)
-            if (std::ranges::all_of(left, [](auto n) { return n == 0; })) return true;
-        if (at >= shape.max) return false;
-        for (std::size_t way = 0; way < ways; ++way) {
-            if ((way == 0 && is_rest) || !may_count(shape, at, way)) continue;
-            for (auto left : open) {
-                for (std::size_t i = 0; i < left.size(); ++i)
-                    if ((way >> i & 1) != 0 && left[i] > 0) --left[i];
-                if (!is_rest || seen.insert(left).second) next.insert(std::move(left));
-            }
+/// What the next item may be, with the `contains` that it counts for.
+std::vector<std::pair<Value, std::uint32_t>> Machine::item_ways(const Frame& frame) {
+    const ArrayShape& shape = values_->array(frame.a);
+    const Counts counts = counts_[frame.b];
+    const std::uint32_t n = counts.items[0];
+    std::vector<std::pair<Value, std::uint32_t>> out;
+    if (n >= shape.max) return out;
+    const Value kind = item_kind(shape, counts);
+    for (std::uint32_t way = 0; way < 1U << shape.contains.size(); ++way) {
+        bool fits = true;
+        std::vector<ArrayShape::Left> left;
+        for (std::size_t i = 0; i < shape.contains.size(); ++i) {
+            const std::uint32_t after = counts.items[i + 1] + (way >> i & 1);
+            fits = fits && after <= shape.contains[i].max;
+            if (fits) left.push_back(ArrayShape::left_of(shape.contains[i], after));
         }
-        if (next.empty()) return false;
-        open = std::move(next);
+        if (!fits) continue;
+        const Value item = values_->item(shape, kind, way);
+        if (values_->is_dead(item)) continue;
+        if (left.empty() || can_end(frame.a, n + 1, std::move(left))) out.emplace_back(item, way);
     }
+    return out;
 }
 
 /// The next item: one thread for each way in which it may count for the `contains`.
 void Machine::array_item(const Frame& frame) {
     const ArrayShape& shape = values_->array(frame.a);
-    const Counts counts = counts_[frame.b];
-    const std::uint32_t n = counts.items[0];
-    const Value kind = item_kind(shape, counts);
-    const std::size_t ways = std::size_t(1) << shape.contains.size();
-    for (std::size_t way = 0; way < ways; ++way) {
-        Value item = kind;
-        bool fits = true;
-        std::vector<std::uint32_t> wanted;
-        for (std::size_t i = 0; i < shape.contains.size(); ++i) {
-            const auto& each = shape.contains[i];
-            const bool counted = (way >> i & 1) != 0;
-            const std::uint32_t after = counts.items[i + 1] + counted;
-            fits &= after <= each.max;
-            wanted.push_back(each.min > after ? each.min - after : 0);
-            // Where nothing limits how many count, one that counts may go as one that doesn't.
-            if (counted)
-                item = values_->meet(item, each.counted);
-            else if (each.max != Expressions::forever)
-                item = values_->meet(item, each.other);
-        }
-        if (!fits || values_->is_dead(item)) continue;
-        if (!wanted.empty() && !can_be_found(frame.a, n + 1, std::move(wanted))) continue;
-        std::uint32_t behind = push(frame, value, std::uint32_t(way));
+    for (const auto& [item, way] : item_ways(frame)) {
+        std::uint32_t behind = push(frame, value, way);
         if (shape.is_unique) {
             const auto memory = shape.first.empty() ? Memory::items : Memory::all;
             behind =

@@ -25,11 +25,11 @@ void Matcher::refresh() {
     Place place = start_;
     std::uint32_t from = 0;
     for (Step& step : steps_) {
-        const std::string_view text = std::string_view(text_).substr(from, step.text - from);
         const bool is_end = is_ended_ && &step == &steps_.back();
-        const bool is_named = step.token >= 0 && text.empty() && !is_end;
-        place = is_named ? grammar_->machine().step_token(place, std::uint32_t(step.token))
-                         : after(place, text);
+        if (step.token < 0)
+            place = after(place, std::string_view(text_).substr(from, step.text - from));
+        else if (!is_end)
+            place = after(place, step.token);
         step.place = place;
         from = step.text;
     }
@@ -43,15 +43,12 @@ Place Matcher::after(Place place, std::string_view bytes) {
     return place;
 }
 
-/// Behind a token: as one that the grammar names, or else as text, which is added to `text`.
-Place Matcher::after(Place place, std::int32_t token, std::string& text) {
+/// Behind a token: as one that the grammar names, as text, or as either.
+Place Matcher::after(Place place, std::int32_t token) {
     if (token < 0 || std::size_t(token) >= grammar_->vocabulary().n_vocab()) return Machine::dead;
     const Place named = grammar_->machine().step_token(place, std::uint32_t(token));
-    if (named != Machine::dead) return named;
     const std::string_view bytes = grammar_->vocabulary().slices().token(token);
-    if (bytes.empty()) return Machine::dead;
-    text += bytes;
-    return after(place, bytes);
+    return bytes.empty() ? named : grammar_->machine().either(named, after(place, bytes));
 }
 
 void Matcher::mask(Mask mask) {
@@ -70,8 +67,7 @@ bool Matcher::allows(std::int32_t token) {
     const auto lock = grammar_->lock();
     refresh();
     if (is_ended_) return false;
-    std::string text;
-    if (after(here(), token, text) != Machine::dead) return true;
+    if (after(here(), token) != Machine::dead) return true;
     return grammar_->vocabulary().is_end(token) && grammar_->machine().is_accepting(here());
 }
 
@@ -79,16 +75,15 @@ bool Matcher::advance(std::int32_t token) {
     const auto lock = grammar_->lock();
     refresh();
     if (is_ended_) return false;
-    std::string text;
-    Place place = after(here(), token, text);
-    if (place == Machine::dead) {
+    Place place = after(here(), token);
+    if (place != Machine::dead) {
+        text_ += grammar_->vocabulary().slices().token(token);
+    } else {
         if (!grammar_->vocabulary().is_end(token) || !grammar_->machine().is_accepting(here()))
             return false;
         is_ended_ = true;
         place = here();
-        text.clear();
     }
-    text_ += text;
     steps_.push_back({place, std::uint32_t(text_.size()), token});
     return true;
 }
@@ -186,11 +181,13 @@ const Captures::Readings& Matcher::readings() {
         const std::uint32_t from = readings_.size() == 1 ? 0 : steps_[readings_.size() - 2].text;
         const bool is_end = is_ended_ && readings_.size() == steps_.size();
         Captures::Readings now = readings_.back();
-        if (step.token >= 0 && step.text == from && !is_end)
-            now = captures.step_token(now, std::uint32_t(step.token), from);
+        Captures::Readings named;
+        if (step.token >= 0 && !is_end)
+            named = captures.step_token(now, std::uint32_t(step.token), step.text);
+        if (step.token >= 0 && !is_end && step.text == from) now.clear();
         for (std::uint32_t at = from; at < step.text; ++at)
             now = captures.step(now, std::uint8_t(text_[at]), at);
-        readings_.push_back(std::move(now));
+        readings_.push_back(captures.either(std::move(named), now));
     }
     return readings_.back();
 }

@@ -55,7 +55,7 @@ class Matcher {
 
     void refresh();
     Place here() const { return steps_.empty() ? start_ : steps_.back().place; }
-    Place after(Place place, std::int32_t token, std::string& text);
+    Place after(Place place, std::int32_t token);
     Place after(Place place, std::string_view bytes);
     const Captures::Readings& readings();
 

@@ -66,6 +66,8 @@ class Schemas : public Values {
     std::uint32_t literal(std::string_view text) override;
     Value without(Value kind, const std::vector<std::uint32_t>& literals) override;
     bool is_dead(Value value) override;
+    bool is_object_dead(std::uint32_t shape) override;
+    bool is_array_dead(std::uint32_t shape) override;
 
     /// What was weakened with `best_effort`: pointer and keyword.
     const std::vector<std::pair<std::string, std::string>>& weakened() const { return weakened_; }
@@ -133,9 +135,15 @@ class Schemas : public Values {
     ValueForms forms_here(Value value);
     void survey(Value root);
     bool is_surely_dead(Value value, std::size_t depth);
-    bool is_alive(Value value, bool& is_open);
-    bool is_object_alive(const ObjectShape& shape, bool& is_open);
-    bool is_array_alive(const ArrayShape& shape, bool& is_open);
+    template <class Shape>
+    bool is_shape_dead(const Shape& shape, Life& life);
+    void prove(Value root);
+    bool is_known_alive(Value value);
+    template <class ValueAt>
+    bool are_known_alive(std::size_t n, ValueAt&& value);
+    bool is_alive(const ValueForms& forms);
+    bool is_alive(const ObjectShape& shape);
+    bool is_alive(const ArrayShape& shape);
     Expr pattern(std::uint32_t schema, const std::string& pattern, const char* keyword);
     Expr key_pattern(std::uint32_t schema, const std::string& pattern);
     Expr pattern(std::uint32_t schema, const std::string& text, const char* keyword,
@@ -187,6 +195,8 @@ class Schemas : public Values {
     std::deque<ValueData> data_;
     std::deque<ObjectShape> objects_;
     std::deque<ArrayShape> arrays_;
+    std::deque<Life> object_lives_, array_lives_; // of these shapes
+    std::vector<Value> questions_; // of the proof under way: kinds that it needs to know about
     std::vector<std::pair<std::string, std::string>> weakened_;
     std::size_t n_branches_ = 0; // that were ever looked at
     std::size_t depth_ = 0, n_proofs_ = 0, n_nested_proofs_ = 0;

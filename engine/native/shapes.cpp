@@ -151,6 +151,7 @@ void Schemas::add_array(ValueForms& forms, const Clause& clause) {
     if (shape.min > shape.max) return;
     shape.is_unique = clause.unique_by && shape.max > 1 && check_unique(shape, *clause.unique_by);
     arrays_.push_back(std::move(shape));
+    array_lives_.push_back(Life::unasked);
     forms.arrays.push_back(std::uint32_t(arrays_.size() - 1));
 }
 
@@ -189,6 +190,7 @@ void Schemas::add_objects(ValueForms& forms, const Clause& clause) {
         ObjectShape shape;
         if (!add_object(shape, clause, wished, open)) continue;
         objects_.push_back(std::move(shape));
+        object_lives_.push_back(Life::unasked);
         forms.objects.push_back(std::uint32_t(objects_.size() - 1));
     }
 }
