@@ -157,7 +157,7 @@ std::uint8_t Masks::room(Expr state, unsigned alphabet) {
 /// Character by character, until some is refused or no new states turn up.
 std::uint8_t Masks::work_out_room(Expr state, unsigned alphabet) {
     constexpr std::size_t most_states = 24;
-    constexpr std::size_t deepest = 16; // few tokens are longer
+    constexpr std::size_t deepest = 16;               // few tokens are longer
     const std::size_t most_work = pool_.size() + 200; // states that are dear: the walk sees fewer
     std::vector<Expr> seen{state}, behind;
     std::size_t bound = endless;
