@@ -11,7 +11,7 @@ Vocabulary::Vocabulary(std::string_view data, std::span<const std::uint64_t> off
     : build_us_(-std::chrono::duration<double, std::micro>(
                      std::chrono::steady_clock::now().time_since_epoch())
                      .count()),
-      trie_(data, offsets), slices_(data, offsets), ends_(std::move(ends)) {
+      trie_(TokenTrie(data, offsets)), slices_(data, offsets), ends_(std::move(ends)) {
     std::ranges::sort(ends_);
     for (const auto id : ends_)
         if (id < 0 || std::size_t(id) >= n_vocab())
@@ -173,14 +173,12 @@ void Compiled::prune() {
 }
 
 void Compiled::fresh_machine() {
-    const CodePoints special{{0, 0x1f}, {'"', '"'}, {'\\', '\\'}, {0x2028, 0x2029}};
     ++epoch_;
     masks_.reset();
     captures_ = std::make_unique<Captures>(pool_, grammar_, schemas_.get());
     machine_ = std::make_unique<Machine>(pool_, grammar_, schemas_.get());
-    masks_ = std::make_unique<Masks>(vocabulary_->trie(), vocabulary_->slices(), *machine_,
-                                     std::vector{json_.any(), keys_.any(), plain_.any()},
-                                     pool_.star(plain_.one_of(~special)));
+    masks_ = std::make_unique<Masks>(vocabulary_->written_trie(), vocabulary_->slices(), *machine_,
+                                     std::vector{json_.any(), keys_.any(), plain_.any()});
 }
 
 std::size_t Compiled::memory_bytes() const {

@@ -29,9 +29,10 @@ class Vocabulary {
     Vocabulary(std::string_view data, std::span<const std::uint64_t> offsets,
                std::vector<std::int32_t> ends);
 
-    const TokenTrie& trie() const { return trie_; }
+    const TokenTrie& trie() const { return trie_.trie; }
+    const WrittenTrie& written_trie() const { return trie_; }
     const Slices& slices() const { return slices_; }
-    std::size_t n_vocab() const { return trie_.n_vocab(); }
+    std::size_t n_vocab() const { return trie().n_vocab(); }
     std::span<const std::int32_t> ends() const { return ends_; }
     bool is_end(std::int32_t id) const;
     double build_us() const { return build_us_; }
@@ -39,7 +40,7 @@ class Vocabulary {
 
   private:
     double build_us_ = 0;
-    TokenTrie trie_;
+    WrittenTrie trie_;
     Slices slices_;
     std::vector<std::int32_t> ends_;
 };

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "expressions.h"
@@ -7,23 +8,23 @@ namespace engine {
 Expr Expressions::derive_words(const Node& node, std::uint8_t byte, ByteSet& same) {
     const auto& words = word_lists_[node.a];
     const std::uint32_t depth = node.d;
-    std::uint32_t at = node.b;
-    if (words[at].size() == depth) ++at;
-    Expr out = none;
-    ByteSet present;
-    while (at < node.c) {
-        const auto here = std::uint8_t(words[at][depth]);
-        const auto begin = words.begin() + at;
-        const auto end = std::partition_point(begin, words.begin() + node.c, [&](const auto& w) {
-            return std::uint8_t(w[depth]) == here;
-        });
-        const auto after = std::uint32_t(end - words.begin());
-        present.add(here);
-        if (here == byte) out = add_words(node.a, at, after, depth + 1);
-        at = after;
+    auto first = words.begin() + node.b;
+    const auto last = words.begin() + node.c;
+    if (first->size() == depth) ++first;
+    const auto here = [&](const std::string& word) { return std::uint8_t(word[depth]); };
+    const auto found = std::ranges::equal_range(first, last, byte, {}, here);
+    if (!found.empty()) {
+        same = same & ByteSet::one(byte);
+        return add_words(node.a, std::uint32_t(found.begin() - words.begin()),
+                         std::uint32_t(found.end() - words.begin()), depth + 1);
     }
-    same = same & (present.has(byte) ? ByteSet::one(byte) : ~present);
-    return out;
+    ByteSet present;
+    while (first != last) {
+        present.add(here(*first));
+        first = std::ranges::upper_bound(first, last, here(*first), {}, here);
+    }
+    same = same & ~present;
+    return none;
 }
 
 Expr Expressions::derive_multiple(const Node& node, std::uint8_t byte, ByteSet& same) {
@@ -85,7 +86,9 @@ Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
     case Op::both: {
         std::vector<Expr> parts;
         for (std::uint32_t i = 0; i < node.b; ++i) {
-            parts.push_back(derive(lists_[node.a + i], byte, same));
+            const Expr part = lists_[node.a + i];
+            parts.push_back(node.op == Op::both ? derive_part(part, byte, same)
+                                                : derive(part, byte, same));
             if (node.op == Op::both && parts.back() == none) return none;
         }
         return node.op == Op::either ? either(parts) : both(parts);
@@ -98,6 +101,21 @@ Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
         return derive_multiple(node, byte, same);
     }
     return none;
+}
+
+/// Of a part of an intersection. One that stands beside every length that may be left is looked up.
+Expr Expressions::derive_part(Expr e, std::uint8_t byte, ByteSet& same) {
+    const Op op = nodes_[e].op;
+    if (!simple(e) || (op != Op::concat && op != Op::either)) return derive(e, byte, same);
+    const std::size_t work = work_;
+    const Expr out = next(e, byte);
+    work_ = work + 1;
+    const Expr* const known = row(e);
+    ByteSet alike;
+    for (unsigned other = 0; other < 256; ++other)
+        if (known[other] == out) alike.add(std::uint8_t(other));
+    same = same & alike;
+    return out;
 }
 
 std::uint32_t Expressions::new_row(Expr e) {

@@ -114,7 +114,10 @@ std::uint32_t Expressions::slack(Expr e) {
             last = to;
             const auto [at, is_new] = place.emplace(to, seen.size());
             if (is_new) {
-                if (seen.size() >= most_states) return slack_[e] = forever;
+                if (seen.size() >= most_states) { // nor from these, most likely: not to ask again
+                    for (const Expr each : seen) slack_[each] = forever;
+                    return forever;
+                }
                 seen.push_back(to);
                 before.emplace_back();
             }

@@ -5,11 +5,10 @@
 
 namespace engine {
 
-Masks::Masks(const TokenTrie& trie, const Slices& slices, Machine& machine,
-             std::vector<Expr> free_units, Expr plain_text)
+Masks::Masks(const WrittenTrie& trie, const Slices& slices, Machine& machine,
+             std::vector<Expr> free_units)
     : trie_(trie), slices_(slices), machine_(machine), pool_(machine.expressions()),
-      free_units_(std::move(free_units)), plain_text_(plain_text),
-      words_(mask_words(trie.n_vocab())) {}
+      free_units_(std::move(free_units)), words_(mask_words(trie.trie.n_vocab())) {}
 
 ConstMask Masks::of(Place place) {
     const auto threads = machine_.threads(place);
@@ -20,13 +19,32 @@ ConstMask Masks::of(Place place) {
         if (loose != thread.state && slices_.longer_than(bytes).empty())
             return wide({loose, thread.cont});
     }
-    auto& mask = known_[place];
-    if (!mask) {
-        auto fresh = std::make_unique<std::uint32_t[]>(words_);
-        compute(place, {fresh.get(), words_});
-        mask = std::move(fresh);
+    if (const auto known = known_.find(place); known != known_.end())
+        return {known->second, words_};
+    std::vector<std::uint32_t> fresh(words_);
+    compute(place, fresh);
+    return {known_[place] = keep(fresh), words_};
+}
+
+/// Where a mask is kept, the same for equal ones: behind most bytes of a word the mask is one that
+/// has been before.
+const std::uint32_t* Masks::keep(ConstMask mask) {
+    std::uint64_t hash[2] = {mask.size(), 1};
+    for (std::size_t word = 0; word + 1 < mask.size(); word += 2) {
+        hash[0] = (hash[0] ^ mask[word]) * 0xbf58476d1ce4e5b9ULL;
+        hash[1] = (hash[1] ^ mask[word + 1]) * 0x94d049bb133111ebULL;
+        hash[0] ^= hash[0] >> 32;
+        hash[1] ^= hash[1] >> 32;
     }
-    return {mask.get(), words_};
+    const std::uint64_t h = mix(hash[0], hash[1]);
+    const std::uint32_t known = masks_index_.find(h, [&](std::uint32_t i) {
+        return std::ranges::equal(mask, ConstMask{masks_[i].get(), words_});
+    });
+    if (known != Index::none) return masks_[known].get();
+    masks_.push_back(std::make_unique_for_overwrite<std::uint32_t[]>(words_));
+    std::ranges::copy(mask, masks_.back().get());
+    masks_index_.insert(h, std::uint32_t(masks_.size() - 1));
+    return masks_.back().get();
 }
 
 void Masks::compute(Place place, Mask mask) {
@@ -66,15 +84,11 @@ void Masks::recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mas
 
 /// The mask of a thread, kept.
 ConstMask Masks::wide(const Machine::Thread& thread) {
-    auto& known = wide_[std::uint64_t(thread.state) << 32 | thread.cont];
-    if (!known) {
-        auto fresh = std::make_unique<std::uint32_t[]>(words_);
-        add_loose(thread, {fresh.get(), words_});
-        // The table may have grown meanwhile, and `known` moved.
-        return {(wide_[std::uint64_t(thread.state) << 32 | thread.cont] = std::move(fresh)).get(),
-                words_};
-    }
-    return {known.get(), words_};
+    const std::uint64_t key = std::uint64_t(thread.state) << 32 | thread.cont;
+    if (const auto known = wide_.find(key); known != wide_.end()) return {known->second, words_};
+    std::vector<std::uint32_t> fresh(words_);
+    add_loose(thread, fresh);
+    return {wide_[key] = keep(fresh), words_};
 }
 
 void Masks::add_loose(const Machine::Thread& thread, Mask mask) {
@@ -108,37 +122,16 @@ void Masks::add_word(const Machine::Thread& thread, Mask mask) {
     const std::uint64_t key = std::uint64_t(thread.state) << 32 | thread.cont;
     auto known = words_known_.find(key);
     if (known == words_known_.end()) {
-        auto fresh = std::make_unique<std::uint32_t[]>(words_);
-        const Mask target{fresh.get(), words_};
+        std::vector<std::uint32_t> target(words_);
         if (is_open(thread.state)) {
             slices_.add_plain(Expressions::forever, target);
             walk_root(slices_.mixed(), thread, target);
         } else {
             walk_root(trie_, thread, target);
         }
-        known = words_known_.emplace(key, std::move(fresh)).first;
+        known = words_known_.emplace(key, keep(target)).first;
     }
     for (std::size_t word = 0; word < words_; ++word) mask[word] |= known->second[word];
-}
-
-/// Whether any plain characters may follow, however many.
-bool Masks::is_open(Expr state) {
-    constexpr std::size_t most = 300;
-    if (const auto known = open_.find(state); known != open_.end()) return known->second;
-    std::vector<std::pair<Expr, Expr>> seen{{state, plain_text_}};
-    for (std::size_t i = 0; i < seen.size(); ++i) {
-        const auto [mine, plain] = seen[i];
-        bool is_dead = false;
-        pool_.first_bytes(plain).each([&](std::uint8_t byte) {
-            const std::pair next{pool_.next(mine, byte), pool_.next(plain, byte)};
-            is_dead |= next.first == Expressions::none;
-            if (!is_dead && std::ranges::find(seen, next) == seen.end()) seen.push_back(next);
-        });
-        if (is_dead || seen.size() > most) return open_[state] = false;
-    }
-    for (const auto& [mine, plain] : seen)
-        if (plain == plain_text_) open_[mine] = true;
-    return true;
 }
 
 /// Whether a token may follow, byte by byte.
@@ -175,15 +168,15 @@ void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run&
         Machine::Thread inner = thread;
         if (run.min == 1 || run.without != Expressions::none)
             inner.state = pool_.concat(pool_.repeat(run.unit, 0, run.max), run.tail);
-        add_rests(slices_.rests(0), thread, target);
-        add_rests(slices_.inner_rests(), inner, target);
+        walk_root(slices_.rests(0), thread, target);
+        walk_root(slices_.inner_rests(), inner, target);
     } else {
         for (std::uint32_t k = 0; k < slices_.n_rests() && k <= run.max; ++k) {
             Machine::Thread after = thread;
             const std::uint32_t max = run.max == Expressions::forever ? run.max : run.max - k;
             const std::uint32_t min = run.min > k ? run.min - k : 0;
             if (k > 0) after.state = pool_.concat(pool_.repeat(run.unit, min, max), run.tail);
-            add_rests(slices_.rests(k), after, target);
+            walk_root(slices_.rests(k), after, target);
         }
     }
     if (remembers) check_remembered(thread, memory == Machine::Memory::all, target);
@@ -192,12 +185,12 @@ void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run&
     const auto [low, high, is_complete] = pool_.words_left(run.without);
     for (std::uint32_t word = low; word < high; ++word) {
         const std::string_view rest = pool_.word_rest(run.without, word);
-        const std::size_t node = trie_.find(rest);
+        const std::size_t node = trie_.trie.find(rest);
         if (rest.empty() || node == TokenTrie::none) continue; // an empty one is dead in `thread`
         pool_.first_bytes(run.tail).each([&](std::uint8_t byte) {
-            const std::size_t end = trie_.child(node, byte);
+            const std::size_t end = trie_.trie.child(node, byte);
             if (end == TokenTrie::none) return;
-            for (const auto id : trie_.ids_below(end))
+            for (const auto id : trie_.trie.ids_below(end))
                 target[std::size_t(id) / mask_bits] &= ~(1U << (std::size_t(id) % mask_bits));
         });
     }
@@ -208,7 +201,7 @@ void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run&
 /// that go on behind a string, or at least with another one, are taken byte by byte.
 void Masks::check_remembered(const Machine::Thread& thread, bool is_whatever, Mask mask) {
     if (going_on_.empty()) {
-        for (std::size_t id = 0; id < trie_.n_vocab(); ++id) {
+        for (std::size_t id = 0; id < trie_.trie.n_vocab(); ++id) {
             const std::string_view token = slices_.token(std::int32_t(id));
             const std::size_t quote = token.find('"');
             if (quote == token.npos || quote + 1 == token.size()) continue;
@@ -224,23 +217,25 @@ void Masks::check_remembered(const Machine::Thread& thread, bool is_whatever, Ma
     }
 }
 
-void Masks::add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask) {
-    walk_root(rests, thread, mask);
-}
-
-void Masks::walk_root(const TokenTrie& trie, const Machine::Thread& thread, Mask mask) {
+void Masks::walk_root(const WrittenTrie& trie, const Machine::Thread& thread, Mask mask) {
     pool_.first_bytes(thread.state).each([&](std::uint8_t byte) {
-        const std::size_t node = trie.child(TokenTrie::none, byte);
-        if (node != TokenTrie::none) walk(trie, node, trie.end(node), thread, mask);
+        const std::size_t node = trie.trie.child(TokenTrie::none, byte);
+        if (node != TokenTrie::none) walk(trie, node, trie.trie.end(node), thread, mask);
     });
 }
 
 /// The nodes from `first` to `last`, which are siblings with all that is below them.
-void Masks::walk(const TokenTrie& trie, std::size_t first, std::size_t last,
+void Masks::walk(const WrittenTrie& written, std::size_t first, std::size_t last,
                  const Machine::Thread& thread, Mask mask) {
-    if (machine_.follows(thread)) return walk_keys(trie, first, last, thread, mask);
+    // Texts that are remembered reject nothing before the word is complete.
+    const bool is_read = machine_.follows(thread);
+    if (is_read && (machine_.memory(thread) == Machine::Memory::none ||
+                    pool_.words_left(thread.state).high != 0))
+        return walk_keys(written, first, last, thread, mask);
+    constexpr std::size_t is_large = 4; // nodes: fewer are as quick to look at
+    const TokenTrie& trie = written.trie;
     const std::size_t base = path_.size();
-    path_.push_back({last, pool_.row(thread.state), thread.state});
+    path_.push_back({last, pool_.row(thread.state), thread.state, 0});
     for (std::size_t node = first; node < last;) {
         while (path_.back().end <= node) path_.pop_back();
         const Open& at = path_.back();
@@ -252,23 +247,42 @@ void Masks::walk(const TokenTrie& trie, std::size_t first, std::size_t last,
             node = end;
             continue;
         }
+        const auto alphabet = written.writings.alphabet(node);
+        if (end >= node + is_large && alphabet != Writings::none &&
+            room(at.state, alphabet) >= written.writings.length(node)) {
+            for (const auto id : trie.ids_below(node)) set_bit(mask, std::size_t(id));
+            node = end;
+            continue;
+        }
         for (const auto id : trie.ids(node)) set_bit(mask, std::size_t(id));
         if (end > node + 1) {
-            if (pool_.nullable(state)) walk_behind(trie, node + 1, end, {state, thread.cont}, mask);
+            if (pool_.nullable(state)) {
+                const Machine::Thread here{state, thread.cont};
+                walk_behind(written, node + 1, end, is_read ? with_text(thread, base, byte) : here,
+                            mask);
+            }
             if (state == Expressions::empty) {
                 node = end;
                 continue;
             }
-            path_.push_back({end, pool_.row(state), state});
+            path_.push_back({end, pool_.row(state), state, byte});
         }
         ++node;
     }
     path_.resize(base);
 }
 
+/// `thread` behind the bytes on the path of the walk that began at `base`, and one more.
+Machine::Thread Masks::with_text(Machine::Thread thread, std::size_t base, std::uint8_t byte) {
+    for (std::size_t i = base + 1; i < path_.size(); ++i) machine_.step(thread, path_[i].byte);
+    machine_.step(thread, byte);
+    return thread;
+}
+
 /// The same where the frames behind the word decide which words may come.
-void Masks::walk_keys(const TokenTrie& trie, std::size_t first, std::size_t last,
+void Masks::walk_keys(const WrittenTrie& written, std::size_t first, std::size_t last,
                       Machine::Thread thread, Mask mask) {
+    const TokenTrie& trie = written.trie;
     struct Key {
         std::size_t end;
         Machine::Thread thread;
@@ -283,14 +297,14 @@ void Masks::walk_keys(const TokenTrie& trie, std::size_t first, std::size_t last
         }
         for (const auto id : trie.ids(node)) set_bit(mask, std::size_t(id));
         if (trie.end(node) > node + 1) {
-            if (pool_.nullable(at.state)) walk_behind(trie, node + 1, trie.end(node), at, mask);
+            if (pool_.nullable(at.state)) walk_behind(written, node + 1, trie.end(node), at, mask);
             path.push_back({trie.end(node), at});
         }
         ++node;
     }
 }
 
-void Masks::walk_behind(const TokenTrie& trie, std::size_t first, std::size_t last,
+void Masks::walk_behind(const WrittenTrie& trie, std::size_t first, std::size_t last,
                         const Machine::Thread& thread, Mask mask) {
     const Place place = machine_.behind(thread);
     const auto threads = machine_.threads(place);

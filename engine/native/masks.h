@@ -7,6 +7,7 @@
 /// the machine what comes behind. Inside free text the plain tokens come from `Slices`.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
@@ -23,8 +24,8 @@ namespace engine {
 class Masks {
   public:
     /// `free_units` are the expressions for any character, as strings repeat them.
-    Masks(const TokenTrie& trie, const Slices& slices, Machine& machine,
-          std::vector<Expr> free_units, Expr plain_text);
+    Masks(const WrittenTrie& trie, const Slices& slices, Machine& machine,
+          std::vector<Expr> free_units);
 
     /// The mask of `place`, kept; end tokens are not in it. Valid until `forget`.
     ConstMask of(Place place);
@@ -34,50 +35,64 @@ class Masks {
         known_.clear();
         wide_.clear();
         words_known_.clear();
+        masks_.clear();
+        masks_index_ = {};
     }
     std::size_t memory_bytes() const {
-        return (known_.size() + wide_.size() + words_known_.size()) * words_ * 4;
+        constexpr std::size_t entry = 48; // of a table, about
+        return masks_.size() * words_ * 4 + masks_index_.memory_bytes() +
+               (known_.size() + wide_.size() + words_known_.size() + rooms_.size()) * entry;
     }
 
   private:
     void add_thread(Machine::Thread thread, Mask mask);
     void add_free_text(const Machine::Thread& thread, const Expressions::Run& run, Mask mask);
     bool begins_plainly(Expr e);
+    const std::uint32_t* keep(ConstMask mask);
     void add_word(const Machine::Thread& thread, Mask mask);
     void add_loose(const Machine::Thread& thread, Mask mask);
     ConstMask wide(const Machine::Thread& thread);
     void recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mask);
-    bool is_open(Expr state);
+    bool is_open(Expr state) { return room(state, n_alphabets - 1) == endless; }
+    std::uint8_t room(Expr state, unsigned alphabet);
+    std::uint8_t work_out_room(Expr state, unsigned alphabet);
+    bool add_behind(Expr state, unsigned alphabet, std::vector<Expr>& out);
     bool takes(Machine::Thread thread, std::string_view token);
     void check_remembered(const Machine::Thread& thread, bool is_whatever, Mask mask);
-    void add_rests(const TokenTrie& rests, const Machine::Thread& thread, Mask mask);
     bool is_free(const Expressions::Run& run) const;
-    void walk(const TokenTrie& trie, std::size_t first, std::size_t last,
+    void walk(const WrittenTrie& trie, std::size_t first, std::size_t last,
               const Machine::Thread& thread, Mask mask);
-    void walk_keys(const TokenTrie& trie, std::size_t first, std::size_t last,
+    void walk_keys(const WrittenTrie& trie, std::size_t first, std::size_t last,
                    Machine::Thread thread, Mask mask);
-    void walk_root(const TokenTrie& trie, const Machine::Thread& thread, Mask mask);
-    void walk_behind(const TokenTrie& trie, std::size_t first, std::size_t last,
+    Machine::Thread with_text(Machine::Thread thread, std::size_t base, std::uint8_t byte);
+    void walk_root(const WrittenTrie& trie, const Machine::Thread& thread, Mask mask);
+    void walk_behind(const WrittenTrie& trie, std::size_t first, std::size_t last,
                      const Machine::Thread& thread, Mask mask);
 
-    const TokenTrie& trie_;
+    const WrittenTrie& trie_;
     const Slices& slices_;
     Machine& machine_;
     Expressions& pool_;
     std::vector<Expr> free_units_;
-    Expr plain_text_; // any number of characters that need no escape
-    std::unordered_map<Expr, bool> open_;
+    // Per expression: how many characters of an alphabet it takes, whichever they are.
+    static constexpr std::uint8_t endless = 255, unknown = 254, most_room = 253;
+    using Room = std::array<std::uint8_t, n_alphabets>;
+    std::unordered_map<Expr, Room> rooms_;
+    std::array<Expr, n_alphabets> words_of_{}; // any word of each alphabet, if it was asked for
     // By state and cont: masks of threads without large counters, and of words among them.
-    std::unordered_map<std::uint64_t, std::unique_ptr<std::uint32_t[]>> wide_, words_known_;
+    std::unordered_map<std::uint64_t, const std::uint32_t*> wide_, words_known_;
     std::size_t words_;
     std::vector<std::pair<std::int32_t, bool>> going_on_; // tokens with a quote inside; with two
     struct Open { // a node on the way, and where the expression stands behind it
         std::size_t end;
         const Expr* row;
         Expr state;
+        std::uint8_t byte;
     };
     std::vector<Open> path_; // of the walk under way, above those that it was called from
-    std::unordered_map<Place, std::unique_ptr<std::uint32_t[]>> known_;
+    std::unordered_map<Place, const std::uint32_t*> known_;
+    std::vector<std::unique_ptr<std::uint32_t[]>> masks_; // each once
+    Index masks_index_;
 };
 
 } // namespace engine

@@ -71,7 +71,7 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
             if (takes(characters[i])) rests += token.substr(lengths[i]);
             ends.push_back(rests.size());
         }
-        return TokenTrie(rests, ends);
+        return WrittenTrie(TokenTrie(rests, ends));
     };
     for (std::uint32_t k = 0; k <= most_before_rest; ++k)
         rests_.push_back(trie_of([k](std::uint32_t count) { return count == k; }));
@@ -82,7 +82,7 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
         if (lengths[i] < text.size()) whole += text;
         ends.push_back(whole.size());
     }
-    mixed_.emplace_back(whole, ends);
+    mixed_.emplace_back(TokenTrie(whole, ends));
     inner_.push_back(trie_of([](std::uint32_t count) { return count > 0; }));
 }
 

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "alphabets.h"
 #include "mask.h"
 #include "token_trie.h"
 
@@ -31,12 +32,12 @@ class Slices {
     /// The longest plain beginning, in characters.
     std::uint32_t longest() const { return longest_; }
     /// The rests of tokens with `characters` plain characters before them.
-    const TokenTrie& rests(std::uint32_t characters) const { return rests_[characters]; }
+    const WrittenTrie& rests(std::uint32_t characters) const { return rests_[characters]; }
     std::uint32_t n_rests() const { return std::uint32_t(rests_.size()); }
     /// The rests of all tokens with at least one plain character before them.
-    const TokenTrie& inner_rests() const { return inner_.front(); }
+    const WrittenTrie& inner_rests() const { return inner_.front(); }
     /// All tokens that are not plain, whole.
-    const TokenTrie& mixed() const { return mixed_.front(); }
+    const WrittenTrie& mixed() const { return mixed_.front(); }
     /// The ids of tokens of more than `bytes` bytes.
     std::span<const std::int32_t> longer_than(std::size_t bytes) const;
     /// The ids of tokens that have a quote behind fewer than `characters` plain characters.
@@ -52,13 +53,13 @@ class Slices {
     std::vector<std::uint64_t> offsets_;
     std::vector<std::int32_t> by_length_;                         // longest first
     std::vector<std::pair<std::uint32_t, std::int32_t>> closing_; // by characters before the quote
-    std::vector<TokenTrie> mixed_;
+    std::vector<WrittenTrie> mixed_;
     std::size_t words_ = 0;
     std::uint32_t longest_ = 0;
     std::vector<std::vector<std::uint32_t>> plain_;            // by characters: all up to that many
     std::vector<std::pair<std::uint32_t, std::int32_t>> long_; // characters and id beyond those
-    std::vector<TokenTrie> rests_;
-    std::vector<TokenTrie> inner_;
+    std::vector<WrittenTrie> rests_;
+    std::vector<WrittenTrie> inner_;
 };
 
 } // namespace engine
