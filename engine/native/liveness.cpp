@@ -3,6 +3,7 @@
 #include <set>
 
 #include "branches.h"
+#include "excess.h"
 #include "schema.h"
 
 namespace engine {
@@ -141,6 +142,8 @@ void Schemas::check(Value root, std::size_t most) {
 ValueForms Schemas::forms_here(Value value) {
     try {
         return forms(value);
+    } catch (const LimitExceeded&) {
+        throw; // has its place
     } catch (const TooComplex& error) {
         const auto& atoms = values_[value].atoms;
         throw SchemaError(atoms.empty() ? "" : schemas_[atoms.front() / 2].pointer, "",
@@ -159,9 +162,8 @@ void Schemas::survey(Value root) {
         Atom atom;
         std::vector<Atom> here;
     };
-    while (!others.empty()) {
-        std::vector<Step> path{{others.back(), {others.back()}}};
-        others.pop_back();
+    for (std::size_t next = 0; next < others.size(); ++next) {
+        std::vector<Step> path{{others[next], {others[next]}}};
         while (!path.empty()) {
             if (path.back().here.empty()) {
                 seen[path.back().atom] = done;
@@ -179,6 +181,7 @@ void Schemas::survey(Value root) {
             if (state != unseen) continue;
             seen[atom] = open;
             auto inside = branches.inside(atom);
+            std::ranges::reverse(inside.here); // the first is looked at first
             others.insert(others.end(), inside.within.begin(), inside.within.end());
             path.push_back({atom, std::move(inside.here)});
         }
