@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from engine.errors import UsageError
+from engine.errors import GrammarError, SchemaError, UsageError
 
 MAX_DEPTH: Final = 1000  # of a schema: the compiler calls itself for what stands inside
 
@@ -79,3 +79,17 @@ def deep_pointer(schema: object, most: int) -> str | None:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         unseen += [(item, (path, key), depth + 1) for key, item in items]
     return None
+
+
+def too_complex(
+    error: Exception, prefix: str, kind: type[GrammarError], **data: object
+) -> GrammarError:
+    """A limit of the core as a typed error; that of an option says which."""
+    message, *facts = error.args
+    if not facts:
+        return kind(f"{prefix}: {message}", **data)
+    option, most, found, pointer = facts
+    if issubclass(kind, SchemaError):
+        data |= {"pointer": pointer, "keyword": None}
+        prefix = f"{prefix}: {pointer}" if pointer else prefix
+    return kind(f"{prefix}: {message}", limit=option, most=most, found=found, **data)

@@ -12,7 +12,7 @@ from typing import Final
 from engine import _native
 from engine.errors import GrammarError, SchemaError
 from engine.grammar.excerpt import mistake, suggestion
-from engine.grammar.limits import Limits
+from engine.grammar.limits import Limits, too_complex
 from engine.grammar.recursion import LeftRecursion, without_left_recursion
 from engine.grammar.syntax import (
     Both,
@@ -362,20 +362,6 @@ class _Lowering:
             )
             anywhere.append(behind)
         return grammar.either(anywhere)
-
-
-def too_complex(
-    error: Exception, prefix: str, kind: type[GrammarError], **data: object
-) -> GrammarError:
-    """A limit of the core as a typed error; that of an option says which."""
-    message, *facts = error.args
-    if not facts:
-        return kind(f"{prefix}: {message}", **data)
-    option, most, found, pointer = facts
-    if issubclass(kind, SchemaError):
-        data |= {"pointer": pointer, "keyword": None}
-        prefix = f"{prefix}: {pointer}" if pointer else prefix
-    return kind(f"{prefix}: {message}", limit=option, most=most, found=found, **data)
 
 
 def _is_regular(item: Item, known: Container[str]) -> bool:

@@ -25,7 +25,8 @@ from engine.constraint import Encode, Mask, Terminals
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import gbnf, lark
 from engine.grammar.excerpt import check_text, mistake, place_at
-from engine.grammar.lower import lower, too_complex
+from engine.grammar.limits import too_complex
+from engine.grammar.lower import lower
 from engine.vocab import UNUSED, Vocab
 
 if TYPE_CHECKING:
@@ -293,11 +294,10 @@ class NativeConstraint:
         self._leave()
         try:
             taken = self._matcher.advance(token)
-            why = None if taken else self.explain(token)
         except _LATE as error:
             raise self._limited(error) from error
-        if why is not None:
-            raise GrammarError(f"{self._grammar.name}: {why}", token=token)
+        if not taken:
+            raise GrammarError(f"{self._grammar.name}: {self.explain(token)}", token=token)
 
     def rewind(self, count: int) -> None:
         self._leave()
@@ -362,8 +362,8 @@ class NativeConstraint:
             return f"{name} is allowed"
         try:
             taken, _, expected = self._matcher.explain(token)
-        except _LATE as error:
-            raise self._limited(error) from error
+        except _LATE:  # to say more would take too long
+            return f"{name} is not allowed"
         expected = self._in_words(expected)
         if taken == 0:
             return f"{name} is not allowed: expected {expected}"

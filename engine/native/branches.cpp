@@ -44,43 +44,6 @@ std::vector<Clause> Branches::of(const std::vector<Atom>& atoms) {
     return out;
 }
 
-Branches::Inside Branches::inside(Atom given) {
-    check_forms(given / 2);
-    joins_ = false; // each part is looked at
-    Branch branch;
-    Inside out;
-    if (!apply_atom(branch, given, 0)) return out;
-    const auto add = [](auto& to, const auto& from) {
-        to.insert(to.end(), from.begin(), from.end());
-    };
-    const auto add_facts = [&](const std::vector<Fact>& facts) {
-        for (const Fact& fact : facts) {
-            if (fact.kind == Kind::atom)
-                out.here.push_back(fact.atom);
-            else if (fact.kind == Kind::item_at || fact.kind == Kind::contains ||
-                     fact.kind == Kind::property || fact.has_atom)
-                out.within.push_back(fact.atom);
-        }
-    };
-    add_facts(branch.todo);
-    for (const auto& options : branch.choices) std::ranges::for_each(options, add_facts);
-    for (const auto& one_of : branch.one_ofs) add(out.here, one_of.parts);
-    const Clause& clause = branch.clause;
-    for (const auto& member : clause.members) {
-        for (const auto& property : member.table->properties) out.within.push_back(property.second);
-        for (const auto& pattern : member.table->patterns) out.within.push_back(pattern.second);
-        if (member.table->additional) out.within.push_back(*member.table->additional);
-    }
-    for (const auto& member : clause.items) {
-        add(out.within, member.first);
-        if (member.rest) out.within.push_back(*member.rest);
-    }
-    for (const auto& other : clause.other_items) out.within.push_back(other.atom);
-    for (const auto& other : clause.other_properties) out.within.push_back(other.atom);
-    add(out.within, clause.names);
-    return out;
-}
-
 /// The ways to take one choice: that with the fewest options, which decides the most.
 void Branches::split(Branch branch, std::vector<Branch>& out) {
     const auto smallest = std::ranges::min_element(
@@ -390,20 +353,6 @@ bool Branches::literal(Branch& branch, std::uint32_t schema, bool is_not) {
         if (!is_array) options.push_back({is_type, {.kind = Kind::absent, .name = there.name}});
     }
     branch.choices.push_back(std::move(options));
-    return true;
-}
-
-/// What a plain schema demands.
-Branches::Option Branches::facts_of(const Plain& plain) {
-    Option out{{.kind = Kind::types, .n = plain.types}};
-    const bool has_strings = (plain.types & types::string) != 0;
-    if (has_strings && plain.text != schemas_.characters_.text())
-        out.push_back({.kind = Kind::language, .expr = plain.text, .key = plain.key});
-    return out;
-}
-
-bool Branches::demand(Branch& branch, const Plain& plain) {
-    for (auto& fact : facts_of(plain)) branch.todo.push_back(std::move(fact));
     return true;
 }
 

@@ -151,6 +151,43 @@ ValueForms Schemas::forms_here(Value value) {
     }
 }
 
+Branches::Inside Branches::inside(Atom given) {
+    check_forms(given / 2);
+    joins_ = false; // each part is looked at
+    Branch branch;
+    Inside out;
+    if (!apply_atom(branch, given, 0)) return out;
+    const auto add = [](auto& to, const auto& from) {
+        to.insert(to.end(), from.begin(), from.end());
+    };
+    const auto add_facts = [&](const std::vector<Fact>& facts) {
+        for (const Fact& fact : facts) {
+            if (fact.kind == Kind::atom)
+                out.here.push_back(fact.atom);
+            else if (fact.kind == Kind::item_at || fact.kind == Kind::contains ||
+                     fact.kind == Kind::property || fact.has_atom)
+                out.within.push_back(fact.atom);
+        }
+    };
+    add_facts(branch.todo);
+    for (const auto& options : branch.choices) std::ranges::for_each(options, add_facts);
+    for (const auto& one_of : branch.one_ofs) add(out.here, one_of.parts);
+    const Clause& clause = branch.clause;
+    for (const auto& member : clause.members) {
+        for (const auto& property : member.table->properties) out.within.push_back(property.second);
+        for (const auto& pattern : member.table->patterns) out.within.push_back(pattern.second);
+        if (member.table->additional) out.within.push_back(*member.table->additional);
+    }
+    for (const auto& member : clause.items) {
+        add(out.within, member.first);
+        if (member.rest) out.within.push_back(*member.rest);
+    }
+    for (const auto& other : clause.other_items) out.within.push_back(other.atom);
+    for (const auto& other : clause.other_properties) out.within.push_back(other.atom);
+    add(out.within, clause.names);
+    return out;
+}
+
 /// Looks at all schemas that can be reached, each by itself, for what must be refused: what can't
 /// be enforced, and a schema whose value would have to be checked against itself first.
 void Schemas::survey(Value root) {

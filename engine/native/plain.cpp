@@ -237,4 +237,18 @@ std::optional<Plain> Schemas::plain_values(const std::vector<const Json*>& value
     return out;
 }
 
+/// What a plain schema demands.
+Branches::Option Branches::facts_of(const Plain& plain) {
+    Option out{{.kind = Kind::types, .n = plain.types}};
+    const bool has_strings = (plain.types & types::string) != 0;
+    if (has_strings && plain.text != schemas_.characters_.text())
+        out.push_back({.kind = Kind::language, .expr = plain.text, .key = plain.key});
+    return out;
+}
+
+bool Branches::demand(Branch& branch, const Plain& plain) {
+    for (auto& fact : facts_of(plain)) branch.todo.push_back(std::move(fact));
+    return true;
+}
+
 } // namespace engine
