@@ -35,8 +35,8 @@ class Limits:
     """Of Lark and GBNF, terminals among them."""
     branches: int = 2_000
     """Combinations of `anyOf`, `oneOf`, `not` and `if` that one value may come to."""
-    steps: int = 200_000
-    """Steps to work those out."""
+    steps: int = 1_500_000
+    """Steps to work those out, and of one search for a text that matches."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -38,7 +38,8 @@ std::vector<Clause> Branches::of(const std::vector<Atom>& atoms) {
         split(std::move(branch), open);
         count += open.size() - before;
         if (count > schemas_.options_.max_branches)
-            throw LimitExceeded("branches", schemas_.options_.max_branches, count,
+            throw LimitExceeded("branches", schemas_.options_.max_branches,
+                                schemas_.options_.max_branches + 1,
                                 "combinations of anyOf, oneOf, not and if in one place");
     }
     return out;

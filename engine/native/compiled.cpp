@@ -96,7 +96,7 @@ Node Compiled::schema(std::string_view schema) {
     } catch (const LimitExceeded&) {
         throw;
     } catch (const TooComplex& error) {
-        throw SchemaError("", "", error.what());
+        refuse_schema(error, options_.max_steps, "");
     }
     return add(GrammarNode::Kind::value, root, 0, 0);
 }

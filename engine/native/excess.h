@@ -24,6 +24,10 @@ struct LimitExceeded : TooComplex {
     std::string pointer;       // of a schema, where that is known
 };
 
+/// An error with a place: that of the limit `steps` where an expression was too much work.
+[[noreturn]] void refuse_schema(const TooComplex& error, std::size_t max_steps,
+                                const std::string& pointer);
+
 /// The JSON pointer of what stands at `offset` of a text, which may be broken behind it.
 std::string pointer_at(std::string_view json, std::size_t offset);
 

@@ -146,8 +146,8 @@ ValueForms Schemas::forms_here(Value value) {
         throw; // has its place
     } catch (const TooComplex& error) {
         const auto& atoms = values_[value].atoms;
-        throw SchemaError(atoms.empty() ? "" : schemas_[atoms.front() / 2].pointer, "",
-                          error.what());
+        refuse_schema(error, options_.max_steps,
+                      atoms.empty() ? "" : schemas_[atoms.front() / 2].pointer);
     }
 }
 

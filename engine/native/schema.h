@@ -44,7 +44,7 @@ struct SchemaOptions {
     std::size_t max_properties = 10'000; // of one object
     std::size_t max_enum = 100'000;      // values of one list
     std::size_t max_branches = 2000;     // of one value
-    std::size_t max_steps = 200'000;     // of working out what one value may be
+    std::size_t max_steps = 1'500'000;   // of working out what one value may be
     std::size_t max_values = 100'000;
     std::size_t max_proofs = 500; // attempts to see that two schemas of a oneOf exclude each other
     std::size_t max_schemas = 100'000; // places of the document, each as often as scopes differ
