@@ -2,7 +2,7 @@
 The compiled core: token bytes as a trie, logits under a mask, sampling.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import enum
 from typing import Annotated
 
@@ -154,7 +154,9 @@ class JsonError(ValueError):
     """A text that is no JSON: (message, offset)."""
 
 class TooComplex(ValueError):
-    """A limit on work or memory was reached: (message,)."""
+    """
+    A limit on work or memory was reached: (message,), or (message, option, limit, found, pointer) where the limit is an option.
+    """
 
 class Vocabulary:
     """Tokens made ready for grammars; set up once."""
@@ -176,9 +178,9 @@ class Vocabulary:
 class Grammar:
     """A grammar, built node by node, then matched by any number of matchers."""
 
-    def __init__(self, vocabulary: Vocabulary, *, escapes: str = 'needed', any_order: bool = False, best_effort: bool = False, checks_formats: bool = True, spacing: Sequence[str] | None = None, property: Callable[[str], Sequence[tuple[int, int]]] | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, escapes: str = 'needed', any_order: bool = False, best_effort: bool = False, checks_formats: bool = True, spacing: Sequence[str] | None = None, property: Callable[[str], Sequence[tuple[int, int]]] | None = None, limits: Mapping[str, int] = {}) -> None:
         """
-        `spacing` are four patterns: behind an opening bracket, before a closing one, the comma, the colon. `property` gives the ranges of a Unicode property.
+        `spacing` are four patterns: behind an opening bracket, before a closing one, the comma, the colon. `property` gives the ranges of a Unicode property. `limits` may name depth, properties, enum_values, pattern_length, branches and steps.
         """
 
     def literal(self, data: bytes) -> int:
@@ -259,6 +261,10 @@ class Matcher:
     def mask(self, mask: Annotated[NDArray[numpy.uint32], dict(shape=(None,), order='C', device='cpu')]) -> None:
         """Writes the tokens that may follow."""
 
+    @property
+    def knows_mask(self) -> bool:
+        """Whether `mask` has nothing to work out here."""
+
     def allows(self, token: int) -> bool: ...
 
     def advance(self, token: int) -> bool:
@@ -283,9 +289,9 @@ class Matcher:
 
     def first_bytes(self) -> bytes: ...
 
-    def explain(self, token: int) -> tuple[int, bytes]:
+    def explain(self, token: int) -> tuple[int, bytes, str]:
         """
-        How many bytes of a token are taken before it is refused, and the bytes that could stand there.
+        How many bytes of a token are taken before it is refused, the bytes that could stand there, and what could in words.
         """
 
     def allowed_summary(self) -> str:

@@ -28,6 +28,12 @@ class Constraint(Protocol):
         where the grammar may end. Raises GrammarError when a limit of the matcher was hit.
         """
 
+    def prepare(self) -> None:
+        """A mask is wanted here soon: it may be worked out meanwhile, in another thread.
+
+        Writes over the mask that was given last. What goes wrong, `mask` raises.
+        """
+
     def allows(self, token: int) -> bool:
         """Whether `mask` has this token's bit, without computing the rest. Changes nothing."""
 
@@ -50,6 +56,12 @@ class Constraint(Protocol):
 
         What a longer token could still swallow together with the bytes behind is left out.
         """
+
+    def allowed_summary(self) -> str:
+        """What may come next, in words for people: `a string or 'null'`."""
+
+    def explain(self, token: int) -> str:
+        """Why a token is refused: the byte at which it dies, and what was expected there."""
 
     def captures(self) -> list[tuple[str, bytes]]:
         """Name and bytes of each captured span that is complete, in order of appearance."""

@@ -28,6 +28,8 @@ class Message(Protocol):
 
     def forced(self) -> list[int]: ...
 
+    def prepare(self) -> None: ...
+
     def feed(self, token: int) -> list[Event]: ...
 
     def cut(self) -> list[Event]: ...
@@ -82,6 +84,7 @@ def generate(
         if waiting:
             token = waiting.popleft()
         else:
+            message.prepare()
             logits = sequence.logits()  # computes the forced ones too, in one batch
             if sampler.window:
                 sampler.history = sequence.recent(sampler.window)

@@ -176,6 +176,11 @@ class Turn:
         self._pending = (start, matcher)
         return token, None
 
+    def prepare(self) -> None:
+        """`choose` comes next, once the model has computed: its mask may be made meanwhile."""
+        if self.constraint is not None:
+            self.constraint.prepare()
+
     def forced(self) -> list[int]:
         """The tokens that the grammar leaves no choice about; they need no logits."""
         encode = self._dialect.encode if self._dialect is not None else None

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from engine.constraint import Constraint, Terminals
 from engine.errors import SchemaError
+from engine.grammar.limits import Limits as Limits
+from engine.grammar.limits import deep_pointer
 from engine.grammar.native import NativeConstraint
 from engine.vocab import Vocab
 
@@ -27,7 +29,8 @@ class Grammar:
     writes it (what models were trained on), or `flexible`. Properties come in the schema's order,
     other keys behind them, unless `any_order`. With `escapes="any"` strings may be written in every
     way that JSON has, else characters are escaped only where they must be. `best_effort` weakens
-    what can't be enforced instead of refusing it; the matcher's `weakened` says what.
+    what can't be enforced instead of refusing it; the matcher's `weakened` says what. `limits` say
+    how large a grammar may be.
     """
 
     kind: Literal["lark", "json_schema", "regex", "gbnf"]
@@ -37,6 +40,7 @@ class Grammar:
     any_order: bool = False
     escapes: Literal["needed", "any"] = "needed"
     best_effort: bool = False
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def from_lark(cls, text: str, name: str = "grammar", **options: Any) -> Grammar:
@@ -53,12 +57,20 @@ class Grammar:
         """JSON that is valid for `schema`. Raises SchemaError where it is not JSON itself."""
         try:
             return cls("json_schema", json.dumps(schema), name, **options)
-        except (TypeError, ValueError, RecursionError) as error:
+        except RecursionError as error:
+            limits = options.get("limits", Limits())
+            pointer = deep_pointer(schema, limits.depth) or ""
+            what = limits.excess("depth", limits.depth + 1, "brackets inside each other")
+            facts = limits.facts("depth", limits.depth + 1)
+            raise SchemaError(
+                f"{name}: {pointer}: {what}", keyword=None, pointer=pointer, **facts
+            ) from error
+        except (TypeError, ValueError) as error:
             raise SchemaError(f"{name}: not a JSON value ({error})", keyword=None) from error
 
     @classmethod
-    def from_regex(cls, pattern: str, name: str = "pattern") -> Grammar:
-        return cls("regex", pattern, name)
+    def from_regex(cls, pattern: str, name: str = "pattern", **options: Any) -> Grammar:
+        return cls("regex", pattern, name, **options)
 
     def constraint(self, vocab: Vocab, terminals: Terminals | None = None) -> Constraint:
         """A fresh matcher over `vocab`.

@@ -9,7 +9,9 @@ from engine.errors import GrammarError
 from engine.grammar.syntax import Place
 
 
-def mistake(text: str, place: Place, what: str, name: str = "grammar") -> GrammarError:
+def mistake(
+    text: str, place: Place, what: str, name: str = "grammar", **data: object
+) -> GrammarError:
     """An error that shows the line. `name` is the file's or the grammar's."""
     lines = text.splitlines() or [""]
     line = lines[min(place.line, len(lines)) - 1]
@@ -19,7 +21,14 @@ def mistake(text: str, place: Place, what: str, name: str = "grammar") -> Gramma
         line=place.line,
         column=place.column,
         excerpt=excerpt,
+        **data,
     )
+
+
+def place_at(text: str, offset: int) -> Place:
+    """The line and column of a character."""
+    before = text[:offset]
+    return Place(before.count("\n") + 1, offset - before.rfind("\n"))
 
 
 def check_text(text: str) -> None:
@@ -27,8 +36,7 @@ def check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        before = text[: error.start]
-        place = Place(before.count("\n") + 1, error.start - before.rfind("\n"))
+        place = place_at(text, error.start)
         raise mistake(text, place, f"{text[error.start]!r} is not a character") from error
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from engine import _native
 from engine.errors import GrammarError, SchemaError
 from engine.grammar.excerpt import mistake, suggestion
+from engine.grammar.limits import Limits, too_complex
 from engine.grammar.recursion import LeftRecursion, without_left_recursion
 from engine.grammar.syntax import (
     Both,
@@ -41,18 +42,30 @@ _ATTRIBUTES: Final = ("capture", "lazy", "suffix", "stop_capture")
 _UNSUPPORTED: Final = ("stop", "temperature", "max_tokens")
 
 
-def lower(text: GrammarText, source: str, grammar: _native.Grammar, vocab: Vocab) -> None:
+def lower(
+    text: GrammarText,
+    source: str,
+    grammar: _native.Grammar,
+    vocab: Vocab,
+    limits: Limits,
+) -> None:
     """Fills and finishes `grammar`. Raises GrammarError with the place in `source`."""
     try:
-        _Lowering(text, source, grammar, vocab).run()
+        _Lowering(text, source, grammar, vocab, limits).run()
     except RecursionError as error:  # not by depth alone: the caller may stand deep already
         raise GrammarError("grammar: nested too deeply") from error
 
 
 class _Lowering:
     def __init__(
-        self, text: GrammarText, source: str, grammar: _native.Grammar, vocab: Vocab
+        self,
+        text: GrammarText,
+        source: str,
+        grammar: _native.Grammar,
+        vocab: Vocab,
+        limits: Limits,
     ) -> None:
+        self.limits = limits
         self.text = text
         self.source = source
         self.grammar = grammar
@@ -64,10 +77,17 @@ class _Lowering:
         self.numbers: dict[str, int] = {}
         self.ignored: int | None = None
 
-    def mistake(self, place: Place, what: str) -> GrammarError:
-        return mistake(self.source, place, what)
+    def mistake(self, place: Place, what: str, **data: object) -> GrammarError:
+        return mistake(self.source, place, what, **data)
+
+    def check_limit(self, option: str, found: int, what: str, place: Place) -> None:
+        if excess := self.limits.excess(option, found, what):
+            raise self.mistake(place, excess, **self.limits.facts(option, found))
 
     def run(self) -> None:
+        if rules := self.text.rules:
+            first = rules[min(self.limits.rules, len(rules) - 1)]  # of those that are too many
+            self.check_limit("rules", len(rules), "rules and terminals", first.place)
         for rule in self.text.rules:
             self.collect(rule)
         if self.text.start not in self.rules:
@@ -245,9 +265,14 @@ class _Lowering:
                 keyword=keyword or None,
                 pointer=pointer,
             ) from error
-        except (_native.TooComplex, _native.JsonError) as error:
+        except _native.JsonError as error:
             raise SchemaError(
                 f"grammar:{place.line}:{place.column}: {error.args[0]}", keyword=None
+            ) from error
+        except _native.TooComplex as error:
+            at = f"grammar:{place.line}:{place.column}"
+            raise too_complex(
+                error, at, SchemaError, line=place.line, column=place.column
             ) from error
 
     def token_ids(self, text: str, place: Place) -> list[int]:
@@ -311,6 +336,8 @@ class _Lowering:
         raise TypeError(item)
 
     def pattern(self, source: str, place: Place, s: bool = False, i: bool = False) -> int:
+        length = len(source.encode())
+        self.check_limit("pattern_length", length, "bytes of a pattern", place)
         known = self.patterns.get((source, s, i))
         if known is not None:
             return known

@@ -5,10 +5,14 @@ Knows vocabularies, grammars and matchers. Does not know logits, dialects or too
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -20,7 +24,8 @@ from engine import _native
 from engine.constraint import Encode, Mask, Terminals
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import gbnf, lark
-from engine.grammar.excerpt import check_text
+from engine.grammar.excerpt import check_text, mistake, place_at
+from engine.grammar.limits import too_complex
 from engine.grammar.lower import lower
 from engine.vocab import UNUSED, Vocab
 
@@ -36,6 +41,7 @@ SPACINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "flexible": FLEXIBLE,
 }
 MAX_FORCED: Final = 4096  # bytes that `forced` looks ahead
+SLOW_MASK: Final = 300e-6  # seconds from which working a mask out ahead is worth a thread's turn
 
 _vocabularies: WeakKeyDictionary[Vocab, dict[Terminals, _native.Vocabulary]] = WeakKeyDictionary()
 _grammars: WeakKeyDictionary[Vocab, dict[tuple[Grammar, Terminals], _native.Grammar]] = (
@@ -86,16 +92,18 @@ def _compile(grammar: Grammar, vocab: Vocab, ready: _native.Vocabulary) -> _nati
         escapes=grammar.escapes,
         best_effort=grammar.best_effort,
         property=_property,
+        limits=grammar.limits.of_core(),
     )
-    check_text(grammar.source)
     try:
+        _check_size(grammar)
+        check_text(grammar.source)
         if grammar.kind == "json_schema":
             made.finish(made.schema(grammar.source))
         elif grammar.kind == "regex":
             made.finish(made.word(made.pattern(grammar.source, rust=True, property=_property)))
         else:
             parse = lark.parse if grammar.kind == "lark" else gbnf.parse
-            lower(parse(grammar.source), grammar.source, made, vocab)
+            lower(parse(grammar.source), grammar.source, made, vocab, grammar.limits)
     except GrammarError as error:
         raise _named(error, grammar.name) from error
     except _native.SchemaError as error:
@@ -112,12 +120,47 @@ def _compile(grammar: Grammar, vocab: Vocab, ready: _native.Vocabulary) -> _nati
         raise GrammarError(
             f"{grammar.name}:1:{offset + 1}: {message}", line=1, column=offset + 1, excerpt=excerpt
         ) from error
-    except (_native.TooComplex, _native.JsonError) as error:
-        kind = SchemaError if grammar.kind == "json_schema" else GrammarError
-        raise kind(f"{grammar.name}: {error.args[0]}") from error
+    except _native.TooComplex as error:
+        raise too_complex(error, grammar.name, _kind_of(grammar)) from error
+    except _native.JsonError as error:
+        raise _kind_of(grammar)(f"{grammar.name}: {error.args[0]}") from error
     except ValueError as error:  # nothing matches
         raise GrammarError(f"{grammar.name}: {error}") from error
     return made
+
+
+def _kind_of(grammar: Grammar) -> type[GrammarError]:
+    return SchemaError if grammar.kind == "json_schema" else GrammarError
+
+
+# Where a rule begins: at the start of a line, with its attributes.
+_RULE: Final = {
+    "lark": re.compile(r"^[ \t]*[!?]?[A-Za-z_][\w-]*(?:\.-?\d+)?(?:\[[^\n\]]*\])?[ \t]*:", re.M),
+    "gbnf": re.compile(r"^[ \t]*[A-Za-z0-9-]+[ \t]*::=", re.M),
+}
+
+
+def _check_size(grammar: Grammar) -> None:
+    """Raises GrammarError before anything reads a text that is too long."""
+    source, limits = grammar.source, grammar.limits
+    size = len(source.encode(errors="surrogatepass"))
+
+    def check(option: str, found: int, what: str, at: int) -> None:
+        excess = limits.excess(option, found, what)
+        if excess is None:
+            return
+        facts = limits.facts(option, found)
+        if grammar.kind == "json_schema":
+            raise SchemaError(f"grammar: {excess}", keyword=None, pointer="", **facts)
+        raise mistake(source[: at + 80], place_at(source, at), excess, **facts)
+
+    check("source_bytes", size, "bytes", limits.source_bytes)
+    if grammar.kind == "regex":
+        check("pattern_length", size, "bytes of a pattern", limits.pattern_length)
+    if grammar.kind in _RULE:
+        rules = [match.start() for match in _RULE[grammar.kind].finditer(source)]
+        at = rules[min(limits.rules, len(rules) - 1)] if rules else 0
+        check("rules", len(rules), "rules and terminals", at)
 
 
 def _named(error: GrammarError, name: str) -> GrammarError:
@@ -173,8 +216,25 @@ _LATE: Final = (
 )
 
 
+@cache
+def _worker() -> ThreadPoolExecutor:
+    """The thread that works masks out ahead: one for the process, since each takes a core."""
+    return ThreadPoolExecutor(1, "engine-mask")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_worker.cache_clear)  # a fork has no such thread
+
+_TOKENS: Final = re.compile(r"(?:<\[\d+\]>(?:, | or |$))+")
+_TOKEN: Final = re.compile(r"<\[(\d+)\]>")
+
+
 class NativeConstraint:
-    """A matcher of the compiled core. See `engine.constraint.Constraint`."""
+    """A matcher of the compiled core. See `engine.constraint.Constraint`.
+
+    For one thread at a time; `prepare` uses another, and what is called after it waits where it
+    must.
+    """
 
     def __init__(self, grammar: Grammar, vocab: Vocab, terminals: Terminals) -> None:
         self._grammar = grammar
@@ -182,17 +242,47 @@ class NativeConstraint:
         self._ready = vocabulary(vocab, terminals)
         self._matcher = _native.Matcher(compiled(grammar, vocab, terminals))
         self._mask: NDArray[np.uint32] = np.zeros((vocab.n_vocab + 31) // 32, dtype=np.uint32)
+        self._prepared: Future[None] | None = None  # of the mask here
+        self._is_slow = False  # the last mask that had to be worked out took long
 
     def _limited(self, error: Exception) -> GrammarError:
         """What the core finds only when a match comes to it: a limit, mostly."""
+        if isinstance(error, _native.TooComplex):
+            return too_complex(error, self._grammar.name, _kind_of(self._grammar))
         return GrammarError(f"{self._grammar.name}: {error.args[0]}")
 
     def mask(self) -> Mask:
+        prepared, self._prepared = self._prepared, None
+        begin = time.perf_counter()
         try:
+            if prepared is not None:
+                prepared.result()
+                return self._mask
             self._matcher.mask(self._mask)
         except _LATE as error:
             raise self._limited(error) from error
+        self._is_slow = time.perf_counter() - begin > SLOW_MASK
         return self._mask
+
+    def prepare(self) -> None:
+        """Begin to work out the mask of this place in another thread; `mask` waits for it.
+
+        Does nothing where that costs more than it saves: where the mask is known, and as long as
+        masks take less than a thread's turn. Writes over the mask that was given last.
+        """
+        if self._is_slow and self._prepared is None:
+            try:
+                is_known = self._matcher.knows_mask
+            except _LATE:  # `mask` will say it
+                return
+            if not is_known:
+                self._prepared = _worker().submit(self._matcher.mask, self._mask)
+
+    def _leave(self) -> None:
+        """The matcher is about to move, or to be copied: nobody else may be at work in it."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and not prepared.cancel():
+            prepared.exception()
 
     def allows(self, token: int) -> bool:
         try:
@@ -201,21 +291,21 @@ class NativeConstraint:
             raise self._limited(error) from error
 
     def advance(self, token: int) -> None:
+        self._leave()
         try:
             taken = self._matcher.advance(token)
         except _LATE as error:
             raise self._limited(error) from error
         if not taken:
-            raise GrammarError(
-                f"{self._grammar.name}: token {token} ({self._vocab.data(token)!r}) is not allowed",
-                token=token,
-            )
+            raise GrammarError(f"{self._grammar.name}: {self.explain(token)}", token=token)
 
     def rewind(self, count: int) -> None:
+        self._leave()
         self._matcher.rewind(count)
 
     def fork(self) -> NativeConstraint:
         """Another walk that stands at the same place."""
+        self._leave()
         twin = object.__new__(NativeConstraint)
         twin.__dict__.update(self.__dict__)
         twin._matcher = self._matcher.fork()
@@ -247,9 +337,42 @@ class NativeConstraint:
             tokens.pop()
         return tokens
 
-    def explain(self, token: int) -> tuple[int, bytes]:
-        """How many of a token's bytes may come, and the bytes that may stand behind those."""
-        return self._matcher.explain(token)
+    def allowed_summary(self) -> str:
+        """What may come next, in words for people: `a string or 'null'`."""
+        try:
+            return self._in_words(self._matcher.allowed_summary())
+        except _LATE as error:
+            raise self._limited(error) from error
+
+    def _in_words(self, summary: str) -> str:
+        """The core's words, with special tokens by their texts; they stand in front."""
+        tokens = _TOKENS.match(summary)
+        if tokens is None:
+            return summary
+        named = _TOKEN.sub(lambda found: self._vocab.texts[int(found[1])], tokens[0])
+        return named + summary[tokens.end() :]
+
+    def explain(self, token: int) -> str:
+        """Why a token is refused: the byte at which it dies, and what was expected there."""
+        if not 0 <= token < self._vocab.n_vocab:
+            return f"token {token} is not in the vocabulary, which has {self._vocab.n_vocab}"
+        data = self._vocab.data(token)
+        name = f"token {token} ({data!r})"
+        if self.allows(token):
+            return f"{name} is allowed"
+        try:
+            taken, _, expected = self._matcher.explain(token)
+        except _LATE:  # to say more would take too long
+            return f"{name} is not allowed"
+        expected = self._in_words(expected)
+        if taken == 0:
+            return f"{name} is not allowed: expected {expected}"
+        if taken == len(data):  # an end token whose bytes are text, or no token of its own
+            return f"{name} is not allowed here"
+        return (
+            f"{name} is not allowed: behind {data[:taken]!r} comes {data[taken : taken + 1]!r}, "
+            f"expected {expected}"
+        )
 
     def captures(self) -> list[tuple[str, bytes]]:
         return self._matcher.captures()

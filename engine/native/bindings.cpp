@@ -2,6 +2,7 @@
 /// the sizes of buffers, and lets go of the interpreter lock while the headers work.
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -19,6 +21,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "compiled.h"
+#include "excess.h"
 #include "logits.h"
 #include "mask.h"
 #include "matcher.h"
@@ -282,8 +285,10 @@ void bind_errors(nb::module_& m) {
              "A schema that is wrong or can't be enforced: (message, pointer, keyword).");
     document(nb::exception<JsonError>(m, "JsonError", PyExc_ValueError),
              "A text that is no JSON: (message, offset).");
-    document(nb::exception<TooComplex>(m, "TooComplex", PyExc_ValueError),
-             "A limit on work or memory was reached: (message,).");
+    document(
+        nb::exception<TooComplex>(m, "TooComplex", PyExc_ValueError),
+        "A limit on work or memory was reached: (message,), or (message, option, limit, found, "
+        "pointer) where the limit is an option.");
     nb::register_exception_translator(
         [](const std::exception_ptr& error, void* payload) {
             const auto raise = [&](const char* name, const nb::tuple& arguments) {
@@ -296,6 +301,9 @@ void bind_errors(nb::module_& m) {
                 raise("PatternError", nb::make_tuple(std::string(e.what()), e.offset));
             } catch (const SchemaError& e) {
                 raise("SchemaError", nb::make_tuple(std::string(e.what()), e.pointer, e.keyword));
+            } catch (const LimitExceeded& e) {
+                raise("TooComplex",
+                      nb::make_tuple(std::string(e.what()), e.option, e.most, e.found, e.pointer));
             } catch (const JsonError& e) {
                 raise("JsonError", nb::make_tuple(std::string(e.what()), e.offset));
             }
@@ -311,6 +319,20 @@ PatternOptions pattern_options(const std::optional<Property>& property) {
             return CodePoints(ask(name));
         };
     return options;
+}
+
+/// Sets the limits that are named; the others keep their defaults.
+void set_limits(SchemaOptions& options, const std::map<std::string, std::size_t>& limits) {
+    const std::map<std::string, std::size_t*> known{
+        {"depth", &options.max_depth},       {"properties", &options.max_properties},
+        {"enum_values", &options.max_enum},  {"pattern_length", &options.pattern.max_length},
+        {"branches", &options.max_branches}, {"steps", &options.max_steps},
+    };
+    for (const auto& [name, value] : limits) {
+        const auto found = known.find(name);
+        if (found == known.end()) throw nb::value_error(("no limit is called " + name).c_str());
+        *found->second = value;
+    }
 }
 
 SchemaOptions schema_options(const std::string& escapes, bool any_order, bool best_effort,
@@ -347,6 +369,7 @@ void bind_building(nb::class_<Compiled>& grammar) {
                 options.dot_all = dot_all;
                 options.ignore_case = ignore_case;
                 options.is_rust = is_rust;
+                options.max_length = self.max_pattern_length();
                 return self.pattern(pattern, options);
             },
             "pattern"_a, nb::kw_only(), "dot_all"_a = false, "ignore_case"_a = false,
@@ -471,17 +494,20 @@ void bind_grammar(nb::module_& m) {
         [](Compiled* self, std::shared_ptr<Vocabulary> vocabulary, const std::string& escapes,
            bool any_order, bool best_effort, bool checks_formats,
            const std::optional<std::vector<std::string>>& spacing,
-           const std::optional<Property>& property) {
-            new (self)
-                Compiled(std::move(vocabulary),
-                         schema_options(escapes, any_order, best_effort, checks_formats, property));
+           const std::optional<Property>& property,
+           const std::map<std::string, std::size_t>& limits) {
+            SchemaOptions options =
+                schema_options(escapes, any_order, best_effort, checks_formats, property);
+            set_limits(options, limits);
+            new (self) Compiled(std::move(vocabulary), std::move(options));
             if (spacing) self->set_spacing(*spacing);
         },
         "vocabulary"_a, nb::kw_only(), "escapes"_a = "needed", "any_order"_a = false,
         "best_effort"_a = false, "checks_formats"_a = true, "spacing"_a = nb::none(),
-        "property"_a = nb::none(),
+        "property"_a = nb::none(), "limits"_a = std::map<std::string, std::size_t>{},
         "`spacing` are four patterns: behind an opening bracket, before a closing one, the comma, "
-        "the colon. `property` gives the ranges of a Unicode property.");
+        "the colon. `property` gives the ranges of a Unicode property. `limits` may name depth, "
+        "properties, enum_values, pattern_length, branches and steps.");
     bind_building(grammar);
     grammar
         .def_prop_ro("weakened",
@@ -508,6 +534,10 @@ void bind_grammar(nb::module_& m) {
                 without_lock([&] { self.mask({mask.data(), mask.size()}); });
             },
             "mask"_a.noconvert(), "Writes the tokens that may follow.")
+        .def_prop_ro(
+            "knows_mask",
+            [](Matcher& self) { return without_lock([&] { return self.knows_mask(); }); },
+            "Whether `mask` has nothing to work out here.")
         .def(
             "allows",
             [](Matcher& self, std::int32_t t) {
@@ -551,14 +581,15 @@ void bind_grammar(nb::module_& m) {
         .def(
             "explain",
             [](Matcher& self, std::int32_t token) {
-                const auto [taken, next] = without_lock([&] { return self.explain(token); });
-                std::string out;
-                next.each([&](std::uint8_t byte) { out += char(byte); });
-                return std::pair(taken, nb::bytes(out.data(), out.size()));
+                const auto found = without_lock([&] { return self.explain(token); });
+                std::string bytes;
+                found.bytes.each([&](std::uint8_t byte) { bytes += char(byte); });
+                return std::tuple(found.taken, nb::bytes(bytes.data(), bytes.size()),
+                                  found.expected);
             },
             "token"_a,
-            "How many bytes of a token are taken before it is refused, and the bytes that could "
-            "stand there.")
+            "How many bytes of a token are taken before it is refused, the bytes that could stand "
+            "there, and what could in words.")
         .def(
             "allowed_summary",
             [](Matcher& self) {

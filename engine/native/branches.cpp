@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "excess.h"
 #include "uris.h"
 
 namespace engine {
@@ -20,7 +21,8 @@ bool is_assertion(std::string_view key) {
 
 std::vector<Clause> Branches::of(const std::vector<Atom>& atoms) {
     std::vector<Branch> open(1);
-    for (const Atom each : atoms) open.front().todo.push_back(atom(each));
+    for (auto each = atoms.rbegin(); each != atoms.rend(); ++each)
+        open.front().todo.push_back(atom(*each));
     std::vector<Clause> out;
     std::size_t count = 1;
     while (!open.empty()) {
@@ -36,45 +38,10 @@ std::vector<Clause> Branches::of(const std::vector<Atom>& atoms) {
         split(std::move(branch), open);
         count += open.size() - before;
         if (count > schemas_.options_.max_branches)
-            throw TooComplex("more than " + std::to_string(schemas_.options_.max_branches) +
-                             " combinations of anyOf, oneOf, not and if in one place");
+            throw LimitExceeded("branches", schemas_.options_.max_branches,
+                                schemas_.options_.max_branches + 1,
+                                "combinations of anyOf, oneOf, not and if in one place");
     }
-    return out;
-}
-
-Branches::Inside Branches::inside(Atom given) {
-    check_forms(given / 2);
-    Branch branch;
-    Inside out;
-    if (!apply_atom(branch, given, 0)) return out;
-    const auto add = [](auto& to, const auto& from) {
-        to.insert(to.end(), from.begin(), from.end());
-    };
-    const auto add_facts = [&](const std::vector<Fact>& facts) {
-        for (const Fact& fact : facts) {
-            if (fact.kind == Kind::atom)
-                out.here.push_back(fact.atom);
-            else if (fact.kind == Kind::item_at || fact.kind == Kind::contains ||
-                     fact.kind == Kind::property || fact.has_atom)
-                out.within.push_back(fact.atom);
-        }
-    };
-    add_facts(branch.todo);
-    for (const auto& options : branch.choices) std::ranges::for_each(options, add_facts);
-    for (const auto& one_of : branch.one_ofs) add(out.here, one_of.parts);
-    const Clause& clause = branch.clause;
-    for (const auto& member : clause.members) {
-        for (const auto& property : member.table->properties) out.within.push_back(property.second);
-        for (const auto& pattern : member.table->patterns) out.within.push_back(pattern.second);
-        if (member.table->additional) out.within.push_back(*member.table->additional);
-    }
-    for (const auto& member : clause.items) {
-        add(out.within, member.first);
-        if (member.rest) out.within.push_back(*member.rest);
-    }
-    for (const auto& other : clause.other_items) out.within.push_back(other.atom);
-    for (const auto& other : clause.other_properties) out.within.push_back(other.atom);
-    add(out.within, clause.names);
     return out;
 }
 
@@ -89,8 +56,9 @@ void Branches::split(Branch branch, std::vector<Branch>& out) {
     const std::vector<Option> options = std::move(*smallest);
     branch.choices.erase(smallest);
     for (auto option = options.rbegin(); option != options.rend(); ++option) {
+        schemas_.count_steps(branch.size());
         Branch next = branch;
-        next.todo = *option;
+        next.todo.assign(option->rbegin(), option->rend());
         out.push_back(std::move(next));
     }
 }
@@ -100,6 +68,7 @@ void Branches::split_one_of(Branch branch, std::vector<Branch>& out) {
     const auto [parts, scope] = std::move(branch.one_ofs.back());
     branch.one_ofs.pop_back();
     for (auto one = parts.rbegin(); one != parts.rend(); ++one) {
+        schemas_.count_steps(branch.size());
         Branch next = branch;
         next.todo = {atom(*one, scope)};
         if (!settle(next)) continue;
@@ -116,6 +85,7 @@ void Branches::split_one_of(Branch branch, std::vector<Branch>& out) {
 /// Whether `other` can't hold in a branch in which `one` does.
 bool Branches::excludes(const Branch& branch, Atom one, Atom other, int scope) {
     if (exclude_each_other(one, other)) return true;
+    schemas_.count_steps(branch.size());
     Branch both = branch;
     both.todo = {atom(other, scope)};
     return !settle(both);
@@ -133,13 +103,16 @@ bool Branches::exclude_each_other(Atom one, Atom other) {
     return out;
 }
 
-/// Works off what must hold; false if it can't.
+/// Works off what must hold, in the order of the schema; false if it can't.
 bool Branches::settle(Branch& branch) {
     do {
         while (!branch.todo.empty()) {
             const Fact fact = std::move(branch.todo.back());
             branch.todo.pop_back();
+            const auto before = std::ptrdiff_t(branch.todo.size());
+            schemas_.count_steps(1);
             if (!apply(branch, fact) || branch.clause.types == 0) return false;
+            std::reverse(branch.todo.begin() + before, branch.todo.end());
         }
         if (!take_options(branch)) return false;
     } while (!branch.todo.empty());
@@ -161,7 +134,7 @@ bool Branches::take_options(Branch& branch) {
         });
         if (options.empty()) return false;
         if (options.size() > 1) continue;
-        branch.todo.insert(branch.todo.end(), options.front().begin(), options.front().end());
+        branch.todo.insert(branch.todo.end(), options.front().rbegin(), options.front().rend());
         branch.choices.erase(branch.choices.begin() + std::ptrdiff_t(i--));
     }
     return true;
@@ -360,6 +333,8 @@ bool Branches::literal(Branch& branch, std::uint32_t schema, bool is_not) {
                           .atom = positive_of(schemas_.literal(schema, *value)),
                           .name = key}});
     if (!is_not) {
+        if (branch.clause.written.empty())
+            for (const auto& [key, value] : members) branch.clause.written.push_back(key);
         branch.todo.push_back({.kind = Kind::types, .n = type});
         branch.todo.push_back({.kind = min, .n = size});
         branch.todo.push_back({.kind = max, .n = size});

@@ -87,6 +87,7 @@ struct Clause {
     std::vector<ObjectMember> members;
     std::vector<std::pair<std::string, Atom>> properties; // beside what members say
     std::vector<std::string> required;
+    std::vector<std::string> written; // names of a constant, in its order
     std::set<std::string> absent;
     std::vector<std::pair<std::string, std::string>> needs;
     std::vector<Atom> names;
@@ -165,6 +166,11 @@ class Branches {
         std::vector<std::vector<Option>> choices;
         std::vector<OneOf> one_ofs;
         std::set<std::pair<Atom, int>> done; // with their scopes
+        std::size_t size() const {           // what copying it takes, roughly
+            return 1 + done.size() + choices.size() + clause.members.size() +
+                   clause.required.size() + clause.properties.size() + clause.languages.size() +
+                   clause.not_strings.size() + clause.needs.size();
+        }
         bool has(Atom atom) const {
             const auto at = done.lower_bound({atom, -1});
             return at != done.end() && at->first == atom;
@@ -204,6 +210,9 @@ class Branches {
     bool few_values(Branch& branch, std::uint32_t schema, const std::vector<Atom>& parts,
                     bool is_one_of);
 
+    bool demand(Branch& branch, const Plain& plain);
+    Option facts_of(const Plain& plain);
+
     Fact atom(Atom atom, int scope = 0) const {
         return {.kind = Kind::atom, .atom = atom, .scope = scope};
     }
@@ -214,6 +223,7 @@ class Branches {
 
     Schemas& schemas_;
     Expressions& pool_;
+    bool joins_ = true; // choices of plain schemas become one expression
 };
 
 } // namespace engine

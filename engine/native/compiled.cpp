@@ -4,7 +4,20 @@
 #include <chrono>
 #include <numeric>
 
+#include "excess.h"
+
 namespace engine {
+
+namespace {
+
+Json document(std::string_view text, std::size_t max_depth) {
+    if (const auto at = nested_beyond(text, max_depth); at != text.npos)
+        throw LimitExceeded("depth", max_depth, max_depth + 1, "brackets inside each other",
+                            pointer_at(text, at));
+    return parse_json(text, max_depth);
+}
+
+} // namespace
 
 Vocabulary::Vocabulary(std::string_view data, std::span<const std::uint64_t> offsets,
                        std::vector<std::int32_t> ends)
@@ -70,14 +83,26 @@ std::uint32_t Compiled::capture(const std::string& name) {
 
 Node Compiled::schema(std::string_view schema) {
     constexpr std::size_t worked_out_now = 2000; // so that what is refused is refused here
-    const Value root = schemas_->add(parse_json(schema, options_.max_depth));
-    schemas_->check(root, worked_out_now);
-    if (schemas_->is_dead(root)) throw SchemaError("", "", "no JSON value is valid");
+    const Value root = schemas_->add(document(schema, options_.max_depth));
+    struct FewSteps { // a search that takes long here would take long in each mask
+        std::size_t& limit;
+        const std::size_t before;
+        FewSteps(std::size_t& l, std::size_t most) : limit(l), before(l) { limit = most; }
+        ~FewSteps() { limit = before; }
+    } const few(pool_.work_limit, options_.max_steps);
+    try {
+        schemas_->check(root, worked_out_now);
+        if (schemas_->is_dead(root)) throw SchemaError("", "", "no JSON value is valid");
+    } catch (const LimitExceeded&) {
+        throw;
+    } catch (const TooComplex& error) {
+        refuse_schema(error, options_.max_steps, "");
+    }
     return add(GrammarNode::Kind::value, root, 0, 0);
 }
 
-void Compiled::add_resource(const std::string& uri, std::string_view document) {
-    schemas_->add_resource(uri, parse_json(document, options_.max_depth));
+void Compiled::add_resource(const std::string& uri, std::string_view text) {
+    schemas_->add_resource(uri, document(text, options_.max_depth));
 }
 
 void Compiled::finish(Node start) {

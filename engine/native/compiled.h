@@ -69,7 +69,8 @@ class Compiled {
     std::uint32_t capture(const std::string& name);
     /// A JSON value that `schema`, JSON text, allows. Throws JsonError, SchemaError, TooComplex.
     Node schema(std::string_view schema);
-    void add_resource(const std::string& uri, std::string_view document);
+    void add_resource(const std::string& uri, std::string_view text);
+    std::size_t max_pattern_length() const { return options_.pattern.max_length; }
     Schemas& schemas() { return *schemas_; }
 
     /// Throws std::invalid_argument for a grammar that no text matches.

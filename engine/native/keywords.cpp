@@ -280,6 +280,10 @@ void Branches::keyword(Branch& branch, std::uint32_t schema, const std::string& 
         if (then == nullptr && otherwise == nullptr && !has_unevaluated_around(branch, scope))
             return;
         const Atom condition = sub(schema, key, value);
+        if (const auto plain = joins_ ? schemas_.plain_if(schema, value) : std::nullopt) {
+            demand(branch, *plain);
+            return;
+        }
         Option yes{atom(condition, scope)}, no{atom(opposite(condition))};
         if (then != nullptr) yes.push_back(atom(sub(schema, "then", *then), scope));
         if (otherwise != nullptr) no.push_back(atom(sub(schema, "else", *otherwise), scope));
@@ -344,6 +348,13 @@ void Branches::one_of(Branch& branch, std::uint32_t schema, const std::string& k
     for (std::size_t i = 0; i < value.items.size(); ++i)
         parts.push_back(sub(schema, key, std::to_string(i), value.items[i]));
     if (few_values(branch, schema, parts, key == "oneOf")) return;
+    const auto plain = !joins_          ? std::nullopt
+                       : key == "oneOf" ? schemas_.plain_one_of(parts)
+                                        : schemas_.plain_any_of(parts);
+    if (plain) {
+        demand(branch, *plain);
+        return;
+    }
     std::vector<Option> options;
     if (key == "oneOf") {
         branch.one_ofs.push_back({std::move(parts), scope});
@@ -358,7 +369,16 @@ void Branches::one_of(Branch& branch, std::uint32_t schema, const std::string& k
             options.push_back(std::move(option));
         }
     } else {
-        for (const Atom one : parts) options.push_back({atom(one, scope)});
+        std::vector<Atom> plain_parts; // these are one option
+        for (const Atom one : parts) {
+            if (joins_ && schemas_.plain(one))
+                plain_parts.push_back(one);
+            else
+                options.push_back({atom(one, scope)});
+        }
+        if (const auto joined = schemas_.plain_any_of(plain_parts); !plain_parts.empty())
+            options.push_back(plain_parts.size() == 1 ? Option{atom(plain_parts.front(), scope)}
+                                                      : facts_of(*joined));
     }
     branch.choices.push_back(std::move(options));
 }

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "branches.h"
+#include "excess.h"
 #include "schema.h"
 
 namespace engine {
@@ -215,11 +216,50 @@ void Schemas::check(Value root, std::size_t most) {
 ValueForms Schemas::forms_here(Value value) {
     try {
         return forms(value);
+    } catch (const LimitExceeded&) {
+        throw; // has its place
     } catch (const TooComplex& error) {
         const auto& atoms = values_[value].atoms;
-        throw SchemaError(atoms.empty() ? "" : schemas_[atoms.front() / 2].pointer, "",
-                          error.what());
+        refuse_schema(error, options_.max_steps,
+                      atoms.empty() ? "" : schemas_[atoms.front() / 2].pointer);
     }
+}
+
+Branches::Inside Branches::inside(Atom given) {
+    check_forms(given / 2);
+    joins_ = false; // each part is looked at
+    Branch branch;
+    Inside out;
+    if (!apply_atom(branch, given, 0)) return out;
+    const auto add = [](auto& to, const auto& from) {
+        to.insert(to.end(), from.begin(), from.end());
+    };
+    const auto add_facts = [&](const std::vector<Fact>& facts) {
+        for (const Fact& fact : facts) {
+            if (fact.kind == Kind::atom)
+                out.here.push_back(fact.atom);
+            else if (fact.kind == Kind::item_at || fact.kind == Kind::contains ||
+                     fact.kind == Kind::property || fact.has_atom)
+                out.within.push_back(fact.atom);
+        }
+    };
+    add_facts(branch.todo);
+    for (const auto& options : branch.choices) std::ranges::for_each(options, add_facts);
+    for (const auto& one_of : branch.one_ofs) add(out.here, one_of.parts);
+    const Clause& clause = branch.clause;
+    for (const auto& member : clause.members) {
+        for (const auto& property : member.table->properties) out.within.push_back(property.second);
+        for (const auto& pattern : member.table->patterns) out.within.push_back(pattern.second);
+        if (member.table->additional) out.within.push_back(*member.table->additional);
+    }
+    for (const auto& member : clause.items) {
+        add(out.within, member.first);
+        if (member.rest) out.within.push_back(*member.rest);
+    }
+    for (const auto& other : clause.other_items) out.within.push_back(other.atom);
+    for (const auto& other : clause.other_properties) out.within.push_back(other.atom);
+    add(out.within, clause.names);
+    return out;
 }
 
 /// Looks at all schemas that can be reached, each by itself, for what must be refused: what can't
@@ -233,9 +273,8 @@ void Schemas::survey(Value root) {
         Atom atom;
         std::vector<Atom> here;
     };
-    while (!others.empty()) {
-        std::vector<Step> path{{others.back(), {others.back()}}};
-        others.pop_back();
+    for (std::size_t next = 0; next < others.size(); ++next) {
+        std::vector<Step> path{{others[next], {others[next]}}};
         while (!path.empty()) {
             if (path.back().here.empty()) {
                 seen[path.back().atom] = done;
@@ -253,6 +292,7 @@ void Schemas::survey(Value root) {
             if (state != unseen) continue;
             seen[atom] = open;
             auto inside = branches.inside(atom);
+            std::ranges::reverse(inside.here); // the first is looked at first
             others.insert(others.end(), inside.within.begin(), inside.within.end());
             path.push_back({atom, std::move(inside.here)});
         }

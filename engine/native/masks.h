@@ -31,6 +31,16 @@ class Masks {
     ConstMask of(Place place);
     /// The same into `mask`, without keeping it.
     void compute(Place place, Mask mask);
+    /// Whether `of` has nothing to work out.
+    bool knows(Place place) {
+        const auto threads = machine_.threads(place);
+        if (threads.size() == 1 && (threads[0].state & Machine::token_thread) == 0) {
+            const auto [loose, bytes] = pool_.loose(threads[0].state);
+            if (loose != threads[0].state && slices_.longer_than(bytes).empty())
+                return wide_.contains(std::uint64_t(loose) << 32 | threads[0].cont);
+        }
+        return known_.contains(place);
+    }
     void forget() {
         known_.clear();
         wide_.clear();

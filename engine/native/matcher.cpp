@@ -63,6 +63,12 @@ void Matcher::mask(Mask mask) {
         for (const auto id : grammar_->vocabulary().ends()) set_bit(mask, std::size_t(id));
 }
 
+bool Matcher::knows_mask() {
+    const auto lock = grammar_->lock();
+    refresh();
+    return is_ended_ || grammar_->masks().knows(here());
+}
+
 bool Matcher::allows(std::int32_t token) {
     const auto lock = grammar_->lock();
     refresh();
@@ -148,22 +154,22 @@ ByteSet Matcher::first_bytes() {
     return is_ended_ ? ByteSet{} : grammar_->machine().bytes(here());
 }
 
-std::pair<std::size_t, ByteSet> Matcher::explain(std::int32_t token) {
+Matcher::Refusal Matcher::explain(std::int32_t token) {
     const auto lock = grammar_->lock();
     refresh();
     Machine& machine = grammar_->machine();
     Place place = here();
     std::size_t taken = 0;
-    if (is_ended_) return {0, {}};
+    if (is_ended_) return {0, {}, "nothing"};
     if (token < 0 || std::size_t(token) >= grammar_->vocabulary().n_vocab())
-        return {0, machine.bytes(place)};
+        return {0, machine.bytes(place), allowed_in_words(machine, place)};
     for (const char byte : grammar_->vocabulary().slices().token(token)) {
         const Place next = machine.step(place, std::uint8_t(byte));
         if (next == Machine::dead) break;
         place = next;
         ++taken;
     }
-    return {taken, machine.bytes(place)};
+    return {taken, machine.bytes(place), allowed_in_words(machine, place)};
 }
 
 std::string Matcher::allowed_summary() {

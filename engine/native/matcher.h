@@ -20,6 +20,8 @@ class Matcher {
 
     /// Writes the tokens that may follow into `mask`; end tokens where a sentence is whole.
     void mask(Mask mask);
+    /// Whether `mask` has nothing to work out here.
+    bool knows_mask();
     /// Whether `mask` would have this token's bit.
     bool allows(std::int32_t token);
     /// Takes a token; false, and nothing changes, where it is refused.
@@ -38,8 +40,14 @@ class Matcher {
     std::string forced(std::size_t most);
     /// The bytes with which the text may go on.
     ByteSet first_bytes();
-    /// How many bytes of a token are taken before it is refused, and what could stand there.
-    std::pair<std::size_t, ByteSet> explain(std::int32_t token);
+    /// How many bytes of a token are taken before it is refused, the bytes that could stand there,
+    /// and what could in words. All bytes of one that is allowed.
+    struct Refusal {
+        std::size_t taken;
+        ByteSet bytes;
+        std::string expected;
+    };
+    Refusal explain(std::int32_t token);
     /// What may come next, in words for people; see summary.h.
     std::string allowed_summary();
     /// Names and bytes of the captures that are complete however the text goes on, in the order of

@@ -23,6 +23,8 @@ bool Branches::negative(Branch& branch, std::uint32_t schema) {
         }
     }
     if (options.empty()) return false;
+    if (joins_ && options.size() > 1)
+        if (const auto& plain = schemas_.plain(negative_of(schema))) return demand(branch, *plain);
     branch.choices.push_back(std::move(options));
     return true;
 }

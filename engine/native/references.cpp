@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <set>
 
+#include "excess.h"
 #include "schema.h"
 #include "uris.h"
 
@@ -74,8 +75,10 @@ std::string Schemas::note_id(const Json& json, std::string base, const std::stri
 void Schemas::find_anchors(const Json& json, const std::string& given, const std::string& pointer,
                            std::size_t depth) {
     if (depth > options_.max_depth)
-        throw SchemaError(pointer, "", "nested deeper than " + std::to_string(options_.max_depth));
+        throw LimitExceeded("depth", options_.max_depth, depth, "schemas inside each other",
+                            pointer);
     if (!json.is(Json::Type::object)) return;
+    check_sizes(json, pointer);
     const std::string base = note_id(json, given, pointer);
     bases_[&json] = base;
     for (const char* key : {"$anchor", "$dynamicAnchor"}) {
@@ -101,6 +104,35 @@ void Schemas::find_anchors(const Json& json, const std::string& given, const std
             find_anchors(value, base, here, depth + 1);
         }
     }
+}
+
+/// Throws LimitExceeded for lists and patterns that are too long.
+void Schemas::check_sizes(const Json& json, const std::string& pointer) const {
+    const auto check = [&](const char* option, std::size_t most, std::size_t found,
+                           const char* what, const std::string& key) {
+        if (found > most)
+            throw LimitExceeded(option, most, found, what, pointer + "/" + escape_pointer(key));
+    };
+    const std::size_t longest = options_.pattern.max_length;
+    for (const auto& [key, value] : json.members) {
+        if (with_named_schemas().contains(key) || key == "dependentRequired" || key == "required")
+            check("properties", options_.max_properties,
+                  std::max(value.members.size(), value.items.size()), "properties", key);
+        if (key == "enum")
+            check("enum_values", options_.max_enum, value.items.size(), "values", key);
+        if (key == "pattern")
+            check("pattern_length", longest, value.text.size(), "bytes of a pattern", key);
+        if (key == "patternProperties")
+            for (const auto& [pattern, schema] : value.members)
+                check("pattern_length", longest, pattern.size(), "bytes of a pattern", key);
+    }
+}
+
+void Schemas::count_steps(std::size_t more) {
+    n_steps_ += more;
+    if (n_steps_ > options_.max_steps)
+        throw LimitExceeded("steps", options_.max_steps, options_.max_steps + 1,
+                            "steps to combine anyOf, oneOf, not and if");
 }
 
 /// The dynamic scope once a schema of the document `base` is entered: for each dynamic anchor, the

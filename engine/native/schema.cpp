@@ -4,6 +4,7 @@
 #include <set>
 
 #include "branches.h"
+#include "excess.h"
 #include "formats.h"
 
 namespace engine {
@@ -155,9 +156,16 @@ const ValueForms& Schemas::forms(Value value) {
         Working(bool& f, std::size_t& d) : flag(f), depth(d) { flag = true, ++depth; }
         ~Working() { flag = false, --depth; }
     } const working(data.is_working, depth_); // data_ is a deque: it stays where it is
+    if (depth_ == 1) n_steps_ = 0;
     const std::vector<Atom> atoms = values_[value].atoms;
-    ValueForms out = work_out(atoms);
-    data.forms = std::move(out);
+    try {
+        ValueForms out = work_out(atoms);
+        data.forms = std::move(out);
+    } catch (LimitExceeded& error) {
+        if (error.pointer.empty() && !atoms.empty())
+            error.pointer = schemas_[atoms.front() / 2].pointer;
+        throw;
+    }
     return *data.forms;
 }
 

@@ -41,7 +41,10 @@ struct SchemaOptions {
     bool checks_formats = true;
     Spacing spacing;
     std::size_t max_depth = 256;
-    std::size_t max_branches = 2000; // of one value
+    std::size_t max_properties = 10'000; // of one object
+    std::size_t max_enum = 100'000;      // values of one list
+    std::size_t max_branches = 2000;     // of one value
+    std::size_t max_steps = 1'500'000;   // of working out what one value may be
     std::size_t max_values = 100'000;
     std::size_t max_proofs = 500; // attempts to see that two schemas of a oneOf exclude each other
     std::size_t max_schemas = 100'000; // places of the document, each as often as scopes differ
@@ -49,6 +52,13 @@ struct SchemaOptions {
 };
 
 using Atom = std::uint32_t; // twice a schema's number, plus one if it must not hold
+
+/// What a schema means that speaks of nothing but types and strings.
+struct Plain {
+    std::uint32_t types = 0;       // with `string` if some strings fit
+    Expr text = Expressions::none; // those, without their quotes,
+    Expr key = Expressions::none;  // and as keys
+};
 
 class Schemas : public Values {
   public:
@@ -116,6 +126,8 @@ class Schemas : public Values {
     bool only_annotates(const std::string& base) const;
     void find_anchors(const Json& json, const std::string& base, const std::string& pointer,
                       std::size_t depth);
+    void check_sizes(const Json& json, const std::string& pointer) const;
+    void count_steps(std::size_t more);
     std::uint32_t schema_at(const Json& json, const std::string& pointer, const std::string& base,
                             std::uint32_t scope);
     std::uint32_t child(std::uint32_t parent, const Json& json, const std::string& path);
@@ -128,6 +140,20 @@ class Schemas : public Values {
                          const char* keyword);
     bool is_old(std::uint32_t schema) const; // draft 7 and before: $ref hides what is beside it
     Value value_of(std::vector<Atom> atoms);
+    const std::optional<Plain>& plain(Atom atom);
+    std::optional<Plain> plain_of(std::uint32_t schema);
+    std::optional<Plain> plain_keyword(std::uint32_t schema, const std::string& key,
+                                       const Json& value);
+    std::optional<Plain> plain_one_of(const std::vector<Atom>& parts);
+    std::optional<Plain> plain_any_of(const std::vector<Atom>& parts);
+    std::optional<Plain> plain_if(std::uint32_t schema, const Json& condition);
+    std::optional<Plain> plain_values(const std::vector<const Json*>& values);
+    Plain of_types(std::uint32_t types);
+    Plain of_strings(Expr text, Expr key);
+    Plain complement(const Plain& plain);
+    Plain join(const Plain& a, const Plain& b);
+    Plain meet(const Plain& a, const Plain& b);
+    std::vector<Atom> children(std::uint32_t schema, const std::string& key, const Json& list);
     const Sketch& sketch(Atom atom);
     Sketch sketch_of(std::uint32_t schema, std::size_t depth, std::size_t& budget);
     Sketch sketch_of_any(std::uint32_t schema, const std::string& key, const Json& list,
@@ -180,6 +206,7 @@ class Schemas : public Values {
     std::map<std::vector<Atom>, std::uint32_t> unions_;
     std::map<std::uint32_t, std::shared_ptr<const struct PropertyTable>> tables_; // by schema
     std::map<Atom, Sketch> sketches_;
+    std::map<Atom, std::optional<Plain>> plains_;
     std::map<std::pair<Atom, Atom>, bool> exclusive_;
     std::map<std::string, Location> resources_;                      // by URI
     std::map<std::string, Location> anchors_;                        // by URI#name
@@ -200,6 +227,8 @@ class Schemas : public Values {
     std::vector<std::pair<std::string, std::string>> weakened_;
     std::size_t n_branches_ = 0; // that were ever looked at
     std::size_t depth_ = 0, n_proofs_ = 0, n_nested_proofs_ = 0;
+    std::size_t n_steps_ = 0; // since a value was asked for from outside
+    std::size_t plain_depth_ = 0;
     std::deque<Json> documents_;
     Json true_ = [] {
         Json out;

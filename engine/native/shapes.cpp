@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "branches.h"
+#include "excess.h"
 #include "schema.h"
 
 namespace engine {
@@ -22,12 +24,18 @@ ValueForms Schemas::work_out(const std::vector<Atom>& atoms) {
 
 // Scalars
 
+/// Whether it is soon seen that nothing matches.
 bool Schemas::is_hopeless(Expr expression) {
+    constexpr std::size_t soon = 500; // states
+    const std::size_t limit = std::exchange(pool_.search_limit, soon);
+    bool out = false;
     try {
-        return pool_.is_dead(expression);
+        out = pool_.is_dead(expression);
     } catch (const TooComplex&) {
-        return false;
+        out = false;
     }
+    pool_.search_limit = limit;
+    return out;
 }
 
 Expr Schemas::string_language(const Clause& clause, bool is_key) {
@@ -184,7 +192,10 @@ void Schemas::add_objects(ValueForms& forms, const Clause& clause) {
             more.push_back(std::move(way));
         }
         ways = std::move(more);
-        if (ways.size() > options_.max_branches) throw TooComplex("too many ways to deny a schema");
+        if (ways.size() > options_.max_branches)
+            throw LimitExceeded("branches", options_.max_branches, ways.size(),
+                                "ways to deny a schema");
+        count_steps(ways.size());
     }
     for (const auto& [wished, open] : ways) {
         ObjectShape shape;
@@ -213,6 +224,7 @@ bool Schemas::add_object(ObjectShape& shape, const Clause& clause,
         }
         return at->second;
     };
+    for (const auto& name : clause.written) property(name);
     for (const auto& member : clause.members)
         for (const auto& [name, atom] : member.table->properties) property(name);
     for (const auto& name : clause.required) shape.properties[property(name)].is_required = true;

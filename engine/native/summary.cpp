@@ -158,8 +158,11 @@ std::string quoted(std::string_view bytes) {
 std::string allowed_in_words(Machine& machine, Place place) {
     if (place == Machine::dead) return "nothing";
     std::vector<std::string> parts;
-    for (const auto token : machine.tokens(place))
-        parts.push_back("<[" + std::to_string(token) + "]>");
+    const auto tokens = machine.tokens(place);
+    for (std::size_t i = 0; i < std::min(tokens.size(), most_choices); ++i)
+        parts.push_back("<[" + std::to_string(tokens[i]) + "]>");
+    if (tokens.size() > most_choices)
+        parts.push_back(std::to_string(tokens.size() - most_choices) + " other tokens");
     std::string forced;
     const Place choice = follow(machine, place, forced);
     Ways found;
