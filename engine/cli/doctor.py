@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warning", "broken"]
 METAL: Final = ("MTL", "Metal")  # the name in 0.3.36, and the one before
 GPUS: Final = ("CUDA", "ROCm", "MUSA", "Vulkan", "SYCL", "OpenCL", "CANN")
-PACKAGES: Final = ("numpy", "tokenizers", "jinja2", "pydantic", "huggingface_hub")
+PACKAGES: Final = ("numpy", "lark", "tokenizers", "jinja2", "pydantic", "huggingface_hub")
 
 
 @dataclass(frozen=True, slots=True)

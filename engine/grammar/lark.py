@@ -1,7 +1,6 @@
 """Lark text to a `GrammarText`, in the dialect that llguidance documents (docs/syntax.md there).
 
-Knows the dialect's syntax. Does not know tokens or matching. Reads it by hand: the library of that
-name takes 80 ms of each process to begin with.
+The only importer of lark. Knows the dialect's syntax. Does not know tokens or matching.
 """
 
 from __future__ import annotations
@@ -9,7 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple, NoReturn
+from functools import cache
+from typing import Any, Final
+
+import lark
+from lark.exceptions import UnexpectedToken, VisitError
+from lark.lexer import Lexer
+from lark.visitors import Transformer_NonRecursive
 
 from engine.errors import GrammarError
 from engine.grammar import common
@@ -33,10 +38,46 @@ from engine.grammar.syntax import (
     Special,
 )
 
-Value = str | int | float | bool | Item  # of an attribute
-_ATOMS: Final = ("(", "[", "STRING", "REGEX", "SPECIAL", "%json", "%regex", "NAME")
-_BEGINNINGS: Final = frozenset((*_ATOMS, "~"))
-_OPERATORS: Final[dict[str, tuple[int, int | None]]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+_SYNTAX: Final = r"""
+start: _NL? (statement _NL)*
+?statement: NAME priority? attributes? ":" choice -> rule
+          | "%ignore" choice                      -> ignore
+          | "%import" path ("->" NAME)?           -> imports
+          | "%import" path "(" NAME ("," NAME)* ")" -> several
+          | "%llguidance" JSON                    -> options
+path: NAME ("." NAME)*
+priority: "." NUMBER
+attributes: "[" attribute ("," attribute)* "]"
+attribute: NAME ("=" (STRING | NUMBER | REGEX | NAME))?
+?choice: sequence ("|" sequence)*
+?sequence: conjunction*
+?conjunction: counted ("&" counted)*
+?counted: negated
+        | negated OPERATOR                        -> operated
+        | negated "~" NUMBER (".." NUMBER)?       -> times
+        | negated "{" NUMBER "}"                  -> exactly
+        | negated "{" NUMBER "," "}"              -> at_least
+        | negated "{" "," NUMBER "}"              -> at_most
+        | negated "{" NUMBER "," NUMBER "}"       -> times
+?negated: "~" atom                                -> negation
+        | atom
+?atom: "(" choice ")"
+     | "[" choice "]"                             -> maybe
+     | STRING ".." STRING                         -> range
+     | STRING                                     -> string
+     | REGEX                                      -> regex
+     | SPECIAL                                    -> special
+     | "%json" JSON                               -> schema
+     | "%regex" JSON                              -> structured
+     | NAME                                       -> name
+%declare NAME NUMBER STRING REGEX SPECIAL JSON OPERATOR _NL
+"""
+
+_WORDS: Final = {
+    ":": "COLON", "|": "VBAR", "(": "LPAR", ")": "RPAR", "[": "LSQB", "]": "RSQB", "{": "LBRACE",
+    "}": "RBRACE", ",": "COMMA", "&": "AMPERSAND", "~": "TILDE", "=": "EQUAL", "..": "__ANON_0",
+    "->": "__ANON_1", ".": "DOT",
+}  # fmt: skip
 _ESCAPE: Final = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(.))", re.S)
 _TOKEN: Final = re.compile(
     r"""(?P<blank>[ \t\r]+|(?://|\#)[^\n]*)|(?P<newline>\n)"""
@@ -46,56 +87,57 @@ _TOKEN: Final = re.compile(
 )
 
 
-_DIRECTIVES: Final = ("%ignore", "%import", "%llguidance", "%json", "%regex")
+class _Lexer(Lexer):
+    """Tokens for the parser. Knows where a rule ends, and reads JSON as one token."""
 
+    def __init__(self, lexer_conf: Any) -> None:
+        self.names = {}
+        for terminal in lexer_conf.terminals:
+            if terminal.pattern.type == "str":
+                self.names[terminal.pattern.value] = terminal.name
 
-class _Word(NamedTuple):
-    """A piece of the text. Its kind is a group of `_TOKEN`, `JSON`, `_NL` at a rule's end, or the
-    word itself."""
+    def lex(self, text: str) -> Iterator[lark.Token]:  # type: ignore[override]
+        at, line, begin, depth, before = 0, 1, 0, 0, "_NL"
 
-    kind: str
-    value: str
-    place: Place
+        def token(kind: str, value: str) -> lark.Token:
+            return lark.Token(kind, value, at, line, at - begin + 1)
 
-
-def _words(text: str) -> Iterator[_Word]:
-    """Knows where a rule ends, and reads JSON as one word."""
-    at, line, begin, depth, before = 0, 1, 0, 0, "_NL"
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        place = Place(line, at - begin + 1)
-        if match is None:
-            raise mistake(text, place, f"unexpected {text[at]!r}")
-        kind, value = match.lastgroup or "", match.group()
-        if kind == "newline":
-            if depth == 0 and before != "_NL" and not _continues(text, match.end()):
-                yield _Word("_NL", value, place)
-                before = "_NL"
-            at, line, begin = match.end(), line + 1, match.end()
-            continue
-        if kind != "blank":
-            if kind in ("word", "directive"):
-                depth += (value in "([") - (value in ")]")
-                if kind == "directive" and value not in _DIRECTIVES:
-                    raise mistake(text, place, f"unknown {value}")
-                if depth > MAX_DEPTH:
-                    raise mistake(text, place, f"groups nested deeper than {MAX_DEPTH}")
-                kind = value
-            yield _Word(kind, value, place)
-            before = kind
-        at = match.end()
-        if value in ("%json", "%regex", "%llguidance"):
-            end, source = _json(text, at, Place(line, at - begin + 1))
-            yield _Word("JSON", source, Place(line, at - begin + 1))
-            before = "JSON"
-            lines = text.count("\n", at, end)
-            at = end
-            if lines:
-                line, begin = line + lines, text.rindex("\n", 0, at) + 1
-    if before != "_NL":
-        yield _Word("_NL", "\n", Place(line, at - begin + 1))
-    while True:
-        yield _Word("", "", Place(line, at - begin + 1))
+        while at < len(text):
+            match = _TOKEN.match(text, at)
+            if match is None:
+                found = text[at]
+                raise mistake(text, Place(line, at - begin + 1), f"unexpected {found!r}")
+            kind, value = match.lastgroup, match.group()
+            assert kind is not None
+            if kind == "newline":
+                ends = depth == 0 and before != "_NL" and not _continues(text, match.end())
+                if ends:
+                    yield token("_NL", value)
+                    before = "_NL"
+                at, line, begin = match.end(), line + 1, match.end()
+                continue
+            if kind != "blank":
+                if kind in ("word", "directive"):
+                    depth += (value in "([") - (value in ")]")
+                    kind = self.names.get(value, "")
+                    if not kind:
+                        raise mistake(text, Place(line, at - begin + 1), f"unknown {value}")
+                    if depth > MAX_DEPTH:
+                        what = f"groups nested deeper than {MAX_DEPTH}"
+                        raise mistake(text, Place(line, at - begin + 1), what)
+                yield token(kind, value)
+                before = kind
+            at = match.end()
+            if value in ("%json", "%regex", "%llguidance"):
+                end, source = _json(text, at, Place(line, at - begin + 1))
+                yield token("JSON", source)
+                before = "JSON"
+                lines = text.count("\n", at, end)
+                at = end
+                if lines:
+                    line, begin = line + lines, text.rindex("\n", 0, at) + 1
+        if before != "_NL":
+            yield token("_NL", "\n")
 
 
 def _continues(text: str, at: int) -> bool:
@@ -119,214 +161,136 @@ def _json(text: str, at: int, place: Place) -> tuple[int, str]:
     return end, text[begin:end]
 
 
-class _Parser:
-    """Rules from words, from the top down; groups are not deep, so it may call itself."""
+class _Tree(Transformer_NonRecursive[Any, Any]):
+    """The parser's tree as our values."""
 
     def __init__(self, text: str) -> None:
+        super().__init__()
         self.text = text
         self.rules: list[Rule] = []
         self.ignored: list[Item] = []
-        self._words = _words(text)
-        self._word = next(self._words)
-        self._next: _Word | None = None  # behind it, where that was looked at
 
-    # Words
+    def rule(self, parts: list[Any]) -> None:
+        name, *rest = parts
+        attributes = next((part for part in rest if isinstance(part, dict)), {})
+        self._add(str(name).lstrip("!?"), rest[-1], _place(name), attributes)
 
-    def take(self, *kinds: str) -> _Word | None:
-        """The word, if it is one of these; then the next is up."""
-        word = self._word
-        if word.kind not in kinds:
-            return None
-        self._word, self._next = self._next or next(self._words), None
-        return word
-
-    def want(self, *kinds: str) -> _Word:
-        return self.take(*kinds) or self.fail()
-
-    def fail(self) -> NoReturn:
-        kind, value, place = self._word
-        ends = {"_NL": "the end of a rule", "": "the end of the text"}
-        raise mistake(self.text, place, f"unexpected {ends.get(kind) or repr(value)}")
-
-    def behind(self) -> str:
-        """The kind of the word behind this one."""
-        if self._next is None:
-            self._next = next(self._words)
-        return self._next.kind
-
-    # Statements
-
-    def run(self) -> GrammarText:
-        while self._word.kind:
-            self.statement()
-            self.want("_NL")
-        return GrammarText(tuple(self.rules), tuple(self.ignored))
-
-    def statement(self) -> None:
-        if self.take("%ignore"):
-            self.ignored.append(self.choice())
-        elif self.take("%import"):
-            self.imports()
-        elif self.take("%llguidance"):  # about that engine's ways
-            self.want("JSON")
-        else:
-            name = self.want("NAME")
-            if self.take("."):  # a priority
-                self.want("NUMBER")
-            attributes = self.attributes() if self.take("[") else {}
-            self.want(":")
-            self.add(name.value.lstrip("!?"), self.choice(), name.place, attributes)
-
-    def add(
-        self, name: str, body: Item, place: Place, attributes: dict[str, Value] | None = None
-    ) -> None:
+    def _add(self, name: str, body: Item, place: Place, attributes: dict[str, Any]) -> None:
         is_terminal = name.lstrip("_")[:1].isupper()
-        self.rules.append(Rule(name, body, place, attributes or {}, is_terminal))
+        self.rules.append(Rule(name, body, place, attributes, is_terminal))
 
-    def attributes(self) -> dict[str, Value]:
-        out: dict[str, Value] = {}
-        while True:
-            name = self.want("NAME").value
-            out[name] = self.attribute() if self.take("=") else True
-            if not self.take(","):
-                self.want("]")
-                return out
+    def priority(self, parts: list[Any]) -> None:
+        return None
 
-    def attribute(self) -> Value:
-        word = self.want("STRING", "NUMBER", "REGEX", "NAME")
-        if word.value in ("true", "false"):
-            return word.value == "true"
-        if word.kind == "NUMBER":
-            return float(word.value) if "." in word.value else int(word.value)
-        if word.kind == "REGEX":
-            return self.regex(word)
-        if word.kind == "NAME":
-            return Name(word.value, word.place)
-        return _string(self.text, word)[0]
+    def attributes(self, parts: list[Any]) -> dict[str, Any]:
+        return dict(parts)
 
-    def imports(self) -> None:
-        path = [self.want("NAME")]
-        while self.take("."):
-            path.append(self.want("NAME"))
-        if self.take("("):
-            names = [self.want("NAME")]
-            while self.take(","):
-                names.append(self.want("NAME"))
-            self.want(")")
-            for name in names:
-                self.import_one(path, name, name.value)
-        else:
-            alias = self.want("NAME") if self.take("->") else path[-1]
-            self.import_one(path[:-1], path[-1], alias.value)
+    def attribute(self, parts: list[Any]) -> tuple[str, Any]:
+        name, *value = parts
+        if not value:
+            return str(name), True
+        token = value[0]
+        if str(token) in ("true", "false"):
+            return str(name), str(token) == "true"
+        if token.type == "NUMBER":
+            return str(name), float(token) if "." in token else int(token)
+        if token.type == "REGEX":
+            return str(name), self.regex([token])
+        if token.type == "NAME":
+            return str(name), Name(str(token), _place(token))
+        return str(name), _string(self.text, token)[0]
 
-    def import_one(self, library: list[_Word], name: _Word, alias: str) -> None:
-        path = [word.value for word in library]
-        if path != ["common"] or name.value not in common.TERMINALS:
-            whole = ".".join([*path, name.value])
-            hint = suggestion(name.value, common.TERMINALS) or (
+    def ignore(self, parts: list[Any]) -> None:
+        self.ignored.append(parts[0])
+
+    def path(self, parts: list[Any]) -> list[Any]:
+        return parts
+
+    def imports(self, parts: list[Any]) -> None:
+        library, name = parts[0][:-1], parts[0][-1]
+        self._import(library, name, str(parts[1] if len(parts) > 1 else name))
+
+    def several(self, parts: list[Any]) -> None:
+        for name in parts[1:]:
+            self._import(parts[0], name, str(name))
+
+    def _import(self, library: list[Any], name: Any, alias: str) -> None:
+        if ".".join(library) != "common" or str(name) not in common.TERMINALS:
+            whole = ".".join([*library, name])
+            hint = suggestion(str(name), common.TERMINALS) or (
                 f"; common has {', '.join(common.TERMINALS)}"
             )
-            raise mistake(self.text, name.place, f"no terminal {whole}{hint}")
-        self.add(alias, Pattern(common.TERMINALS[name.value], name.place), name.place)
+            raise mistake(self.text, _place(name), f"no terminal {whole}{hint}")
+        place = _place(name)
+        self._add(alias, Pattern(common.TERMINALS[str(name)], place), place, {})
 
-    # What a rule says
+    def options(self, parts: list[Any]) -> None:
+        """What %llguidance says is about that engine's ways."""
 
-    def choice(self) -> Item:
-        parts = [self.sequence()]
-        while self.take("|"):
-            parts.append(self.sequence())
-        return parts[0] if len(parts) == 1 else Choice(tuple(parts))
+    def choice(self, parts: list[Any]) -> Item:
+        return Choice(tuple(parts))
 
-    def sequence(self) -> Item:
-        parts = []
-        while self._word.kind in _BEGINNINGS:
-            parts.append(self.conjunction())
-        return parts[0] if len(parts) == 1 else Sequence(tuple(parts))
+    def sequence(self, parts: list[Any]) -> Item:
+        return Sequence(tuple(parts))
 
-    def conjunction(self) -> Item:
-        parts = [self.counted()]
-        while self.take("&"):
-            parts.append(self.counted())
-        return parts[0] if len(parts) == 1 else Both(tuple(parts))
+    def conjunction(self, parts: list[Any]) -> Item:
+        return Both(tuple(parts))
 
-    def counted(self) -> Item:
-        item = Not(self.atom()) if self.take("~") else self.atom()
-        if operator := self.take("OPERATOR"):
-            least, most = _OPERATORS[operator.value]
-            return Repeat(item, least, most)
-        if self._word.kind == "~" and self.behind() == "NUMBER":
-            self.want("~")
-            number = self.want("NUMBER")
-            return self.times(item, number, self.want("NUMBER") if self.take("..") else number)
-        return self.bounded(item) if self.take("{") else item
+    def operated(self, parts: list[Any]) -> Item:
+        least, most = {"*": (0, None), "+": (1, None), "?": (0, 1)}[str(parts[1])]
+        return Repeat(parts[0], least, most)
 
-    def bounded(self, item: Item) -> Item:
-        least = self.take("NUMBER")
-        if least is None:
-            self.want(",")
-            out: Item = Repeat(item, 0, self.count(self.want("NUMBER")))
-        elif not self.take(","):
-            out = self.times(item, least, least)
-        elif most := self.take("NUMBER"):
-            out = self.times(item, least, most)
-        else:
-            out = Repeat(item, self.count(least), None)
-        self.want("}")
-        return out
-
-    def times(self, item: Item, low: _Word, high: _Word) -> Item:
-        least, most = self.count(low), self.count(high)
+    def times(self, parts: list[Any]) -> Item:
+        least, most = self._count(parts[1]), self._count(parts[-1])
         if least > most:
-            raise mistake(self.text, low.place, "bounds out of order")
-        return Repeat(item, least, most)
+            raise mistake(self.text, _place(parts[1]), "bounds out of order")
+        return Repeat(parts[0], least, most)
 
-    def count(self, word: _Word) -> int:
-        if not word.value.isdecimal() or len(word.value) > 9:
-            raise mistake(self.text, word.place, "a count from 0 to 999999999 expected here")
-        return int(word.value)
+    exactly = times
 
-    def atom(self) -> Item:
-        word = self.want(*_ATOMS)
-        match word.kind:
-            case "(":
-                item = self.choice()
-                self.want(")")
-                return item
-            case "[":
-                item = self.choice()
-                self.want("]")
-                return Repeat(item, 0, 1)
-            case "STRING":
-                if self.take(".."):
-                    return self.range(word, self.want("STRING"))
-                return Literal(*_string(self.text, word))
-            case "REGEX":
-                return self.regex(word)
-            case "SPECIAL":
-                return Special(word.value, word.place)
-            case "%json":
-                source = self.want("JSON")
-                return Json(source.value, source.place)
-            case "%regex":
-                return self.structured(self.want("JSON"))
-        return Name(word.value.lstrip("!?"), word.place)
+    def at_least(self, parts: list[Any]) -> Item:
+        return Repeat(parts[0], self._count(parts[1]), None)
 
-    def range(self, first: _Word, last: _Word) -> Item:
-        low, high = (_string(self.text, word)[0] for word in (first, last))
+    def at_most(self, parts: list[Any]) -> Item:
+        return Repeat(parts[0], 0, self._count(parts[1]))
+
+    def _count(self, token: lark.Token) -> int:
+        if not token.isdecimal() or len(token) > 9:
+            raise mistake(self.text, _place(token), "a count from 0 to 999999999 expected here")
+        return int(token)
+
+    def negation(self, parts: list[Any]) -> Item:
+        return Not(parts[0])
+
+    def maybe(self, parts: list[Any]) -> Item:
+        return Repeat(parts[0], 0, 1)
+
+    def range(self, parts: list[Any]) -> Item:
+        low, high = (_string(self.text, part)[0] for part in parts)
         if len(low) != 1 or len(high) != 1 or low > high:
-            raise mistake(self.text, first.place, "a range is of two characters, in order")
-        return Pattern(f"[\\u{{{ord(low):x}}}-\\u{{{ord(high):x}}}]", first.place)
+            raise mistake(self.text, _place(parts[0]), "a range is of two characters, in order")
+        return Pattern(f"[\\u{{{ord(low):x}}}-\\u{{{ord(high):x}}}]", _place(parts[0]))
 
-    def regex(self, word: _Word) -> Item:
-        source, _, flags = word.value[1:].rpartition("/")
+    def string(self, parts: list[Any]) -> Item:
+        return Literal(*_string(self.text, parts[0]))
+
+    def regex(self, parts: list[Any]) -> Item:
+        source, _, flags = str(parts[0])[1:].rpartition("/")
         for flag in flags:
             if flag not in "isu":
-                raise mistake(self.text, word.place, f"the flag {flag} is not known here")
+                raise mistake(self.text, _place(parts[0]), f"the flag {flag} is not known here")
         source = source.replace("\\/", "/")
-        return Pattern(source, word.place, "s" in flags, "i" in flags)
+        return Pattern(source, _place(parts[0]), "s" in flags, "i" in flags)
 
-    def structured(self, word: _Word) -> Item:
-        match json.loads(word.value):
+    def special(self, parts: list[Any]) -> Item:
+        return Special(str(parts[0]), _place(parts[0]))
+
+    def schema(self, parts: list[Any]) -> Item:
+        return Json(str(parts[0]), _place(parts[0]))
+
+    def structured(self, parts: list[Any]) -> Item:
+        value = json.loads(parts[0])
+        match value:
             case {"substring_chunks": [*chunks]} if all(isinstance(each, str) for each in chunks):
                 return Chunks(tuple(chunks))
             case {"substring_words": str(words)}:
@@ -337,18 +301,25 @@ class _Parser:
             "%regex takes substring_chunks, a list of texts, or substring_words or "
             "substring_chars, a text"
         )
-        raise mistake(self.text, word.place, what)
+        raise mistake(self.text, _place(parts[0]), what)
+
+    def name(self, parts: list[Any]) -> Item:
+        return Name(str(parts[0]).lstrip("!?"), _place(parts[0]))
 
 
-def _string(text: str, word: _Word) -> tuple[str, bool]:
-    source = word.value
+def _place(token: lark.Token) -> Place:
+    return Place(token.line or 1, token.column or 1)
+
+
+def _string(text: str, token: lark.Token) -> tuple[str, bool]:
+    source = str(token)
     ignores = source.endswith("i")
     escaped = source[: len(source) - ignores]
     try:
         value = json.loads(_ESCAPE.sub(_as_json, escaped), strict=False)
         value.encode()  # half a pair of surrogates is no character
     except ValueError as error:
-        raise mistake(text, word.place, f"a string with a bad escape: {error}") from error
+        raise mistake(text, _place(token), f"a string with a bad escape: {error}") from error
     return value, ignores
 
 
@@ -360,10 +331,23 @@ def _as_json(match: re.Match[str]) -> str:
     return match.group() if other in '"\\/bfnrtu' else other
 
 
+@cache
+def _parser() -> lark.Lark:
+    return lark.Lark(_SYNTAX, parser="lalr", lexer=_Lexer)
+
+
 def parse(text: str) -> GrammarText:
     """Raises GrammarError with line, column and the line itself."""
+    tree = _Tree(text)
     check_text(text)
     try:
-        return _Parser(text).run()
-    except RecursionError as error:  # not by depth alone: the caller may stand deep already
-        raise GrammarError("grammar: nested too deeply") from error
+        tree.transform(_parser().parse(text))
+    except UnexpectedToken as error:
+        what = "the end of the text" if error.token.type == "$END" else repr(str(error.token))
+        what = "the end of a rule" if error.token.type == "_NL" else what
+        raise mistake(text, _place(error.token), f"unexpected {what}") from error
+    except VisitError as error:
+        if isinstance(error.orig_exc, GrammarError):
+            raise error.orig_exc from None
+        raise
+    return GrammarText(tuple(tree.rules), tuple(tree.ignored))
