@@ -16,8 +16,8 @@ from walks import END, VOCAB, check_mask, lark, mask, regex, schema
 
 from engine import _native, gguf
 from engine.constraint import Terminals
-from engine.grammar import Grammar
-from engine.grammar.native import vocabulary
+from engine.grammar import Grammar, native
+from engine.grammar.native import compiled, vocabulary
 from engine.vocab import Vocab
 
 PERSON = {
@@ -426,3 +426,20 @@ def test_schemas_may_refer_to_each_other_deeper_than_the_stack_is():
         threading.stack_size(usual)
     thread.join()
     assert found == [b"{"]
+
+
+def test_grammars_beyond_the_room_are_forgotten_the_least_recently_used_first(monkeypatch):
+    """What stays compiled is bounded; a grammar that is used again counts as new."""
+    made = [Grammar.from_regex(f"room{n}") for n in range(3)]
+    ends = Terminals.of(VOCAB)
+    first, second = (compiled(grammar, VOCAB, ends) for grammar in made[:2])
+    assert compiled(made[0], VOCAB, ends) is first
+    monkeypatch.setattr(native, "MAX_GRAMMARS", 2)
+    third = compiled(made[2], VOCAB, ends)
+    assert compiled(made[2], VOCAB, ends) is third
+    assert compiled(made[0], VOCAB, ends) is first
+    assert compiled(made[1], VOCAB, ends) is not second
+    monkeypatch.setattr(native, "MAX_BYTES", 1)
+    last = compiled(Grammar.from_regex("room3"), VOCAB, ends)  # the latest always has room
+    assert compiled(Grammar.from_regex("room3"), VOCAB, ends) is last
+    assert compiled(made[0], VOCAB, ends) is not first

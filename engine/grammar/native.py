@@ -48,7 +48,9 @@ _grammars: WeakKeyDictionary[Vocab, dict[tuple[Grammar, Terminals], _native.Gram
     WeakKeyDictionary()
 )
 _lock = threading.Lock()
-MAX_GRAMMARS: Final = 256  # that stay compiled, for each vocabulary
+# What stays compiled for each vocabulary; the grammar used least recently goes first.
+MAX_GRAMMARS: Final = 256
+MAX_BYTES: Final = 512 << 20
 
 
 def vocabulary(vocab: Vocab, terminals: Terminals) -> _native.Vocabulary:
@@ -79,9 +81,19 @@ def compiled(grammar: Grammar, vocab: Vocab, terminals: Terminals) -> _native.Gr
     made = _compile(grammar, vocab, ready)
     with _lock:
         known[key] = made
-        while len(known) > MAX_GRAMMARS:
-            del known[next(iter(known))]
+        _make_room(known)
     return made
+
+
+def _make_room(known: dict[tuple[Grammar, Terminals], _native.Grammar]) -> None:
+    """Forget all but the latest grammars. Who still uses one keeps it."""
+    room, kept = MAX_BYTES, 0
+    for key in reversed(list(known)):
+        room -= known[key].memory_bytes
+        if kept and (room < 0 or kept >= MAX_GRAMMARS):
+            del known[key]
+        else:
+            kept += 1
 
 
 def _compile(grammar: Grammar, vocab: Vocab, ready: _native.Vocabulary) -> _native.Grammar:

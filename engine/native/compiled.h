@@ -88,7 +88,7 @@ class Compiled {
     /// Forgets everything that can be worked out again if it is more than `memory_limit`.
     void bound_memory();
     std::size_t memory_bytes() const;
-    std::size_t memory_limit = std::size_t(256) << 20;
+    std::size_t memory_limit = std::size_t(128) << 20;
 
   private:
     void check_numbers() const;

@@ -211,8 +211,8 @@ bool Expressions::is_dead(Expr e) {
             const auto is_it = [&](std::uint32_t i) { return seen[i].e == to; };
             if (known.find(mix(to), is_it) != Index::none) continue;
             if (seen.size() >= search_limit)
-                throw TooComplex("no match found within " + std::to_string(search_limit) +
-                                 " states of an expression");
+                throw TooMuchWork("no match found within " + std::to_string(search_limit) +
+                                  " states of an expression");
             known.insert(mix(to), std::uint32_t(seen.size()));
             open.push_back(seen.size());
             seen.push_back({to, at});

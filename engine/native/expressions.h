@@ -35,6 +35,11 @@ struct TooComplex : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+/// Too many steps for one answer.
+struct TooMuchWork : TooComplex {
+    using TooComplex::TooComplex;
+};
+
 class Expressions {
   public:
     static constexpr Expr none = 0;       // no text at all

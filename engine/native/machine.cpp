@@ -251,8 +251,8 @@ void Machine::run() {
     for (; done_ < work_.size(); ++done_) {
         if (done_ >= step_limit) {
             clear_work();
-            throw TooComplex("one byte leads to more than " + std::to_string(step_limit) +
-                             " places of the grammar");
+            throw TooMuchWork("one byte leads to more than " + std::to_string(step_limit) +
+                              " places of the grammar");
         }
         const Work work = work_[done_];
         if (work.kind == Work::Kind::state) {

@@ -54,15 +54,10 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
     for (std::size_t k = 1; k < plain_.size(); ++k)
         for (std::size_t word = 0; word < words_; ++word) plain_[k][word] |= plain_[k - 1][word];
     std::ranges::sort(long_);
-    for (std::size_t i = 0; i < n; ++i) {
-        const auto text = token(std::int32_t(i));
-        if (text.size() > 8) by_length_.push_back(std::int32_t(i));
-        if (lengths[i] < text.size() && text.find('"') != text.npos)
-            closing_.emplace_back(characters[i], std::int32_t(i));
-    }
+    for (std::size_t i = 0; i < n; ++i)
+        if (token(std::int32_t(i)).size() > 8) by_length_.push_back(std::int32_t(i));
     std::ranges::sort(by_length_, std::greater(),
                       [&](std::int32_t id) { return token(id).size(); });
-    std::ranges::sort(closing_);
     const auto trie_of = [&](auto&& takes) {
         std::string rests;
         std::vector<std::uint64_t> ends{0};
@@ -97,15 +92,6 @@ std::span<const std::int32_t> Slices::longer_than(std::size_t bytes) const {
     const auto end = std::ranges::partition_point(
         by_length_, [&](std::int32_t id) { return token(id).size() > bytes; });
     return {by_length_.begin(), end};
-}
-
-std::vector<std::int32_t> Slices::closing_before(std::uint32_t characters) const {
-    std::vector<std::int32_t> out;
-    for (const auto& [count, id] : closing_) {
-        if (count >= characters) break;
-        out.push_back(id);
-    }
-    return out;
 }
 
 std::size_t Slices::memory_bytes() const {

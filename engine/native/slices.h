@@ -40,8 +40,6 @@ class Slices {
     const WrittenTrie& mixed() const { return mixed_.front(); }
     /// The ids of tokens of more than `bytes` bytes.
     std::span<const std::int32_t> longer_than(std::size_t bytes) const;
-    /// The ids of tokens that have a quote behind fewer than `characters` plain characters.
-    std::vector<std::int32_t> closing_before(std::uint32_t characters) const;
     std::string_view token(std::int32_t id) const {
         const auto i = std::size_t(id);
         return std::string_view(data_).substr(offsets_[i], offsets_[i + 1] - offsets_[i]);
@@ -51,8 +49,7 @@ class Slices {
   private:
     std::string data_;
     std::vector<std::uint64_t> offsets_;
-    std::vector<std::int32_t> by_length_;                         // longest first
-    std::vector<std::pair<std::uint32_t, std::int32_t>> closing_; // by characters before the quote
+    std::vector<std::int32_t> by_length_; // longest first
     std::vector<WrittenTrie> mixed_;
     std::size_t words_ = 0;
     std::uint32_t longest_ = 0;
