@@ -154,7 +154,7 @@ def _toolbox(rng: random.Random, language: Language) -> list[Skill]:
         rng.shuffle(chosen)
         return [Skill(each, rng, language) for each in chosen]
     count = rng.choice((1, 2, 2, 3, 3, 3, 4, 5))
-    if rng.random() < 0.45:
+    if rng.random() < 0.6:
         chosen = rng.sample(list(domains()), count)
     elif rng.random() < 0.35:
         chosen = list(family(rng, language, min(count, 3)))
