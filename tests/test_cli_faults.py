@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 
+from engine.cli.interrupts import Interrupts
 from tests.gguf_files import write_model, write_vocabulary
 from tests.terminal import ROOT
 
@@ -152,3 +155,18 @@ def test_the_context_filling_up_while_the_model_writes_is_an_ending_with_its_cod
     done = engine("run", "sound.gguf", "the sea", *flags, folder=folder)
     last = json.loads(done.stdout.splitlines()[-1])
     assert (last["type"], last["reason"], done.returncode) == ("finish", "context_full", 7)
+
+
+def test_the_last_resort_ends_the_process_where_the_terminal_is_gone(monkeypatch) -> None:
+    """A terminal that hung up can't be put in order; leaving must not depend on it."""
+    interrupts, codes = Interrupts(), []
+
+    def gone(*_: object) -> None:
+        raise termios.error(5, "Input/output error")
+
+    monkeypatch.setattr(interrupts, "_modes", [])
+    monkeypatch.setattr(termios, "tcsetattr", gone)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with pytest.raises(termios.error):  # what the true _exit leaves no time for
+        interrupts._leave_now(129)
+    assert codes == [129]

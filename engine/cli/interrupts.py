@@ -123,9 +123,11 @@ class Interrupts:
             last_resort.start()
 
     def _leave_now(self, code: int) -> None:
-        if self._modes is not None:
-            termios.tcsetattr(sys.stdin, termios.TCSANOW, self._modes)
-        os._exit(code)
+        try:
+            if self._modes is not None:
+                termios.tcsetattr(sys.stdin, termios.TCSANOW, self._modes)
+        finally:  # a terminal that is gone can't be put in order
+            os._exit(code)
 
 
 def _terminal_modes() -> list[Any] | None:

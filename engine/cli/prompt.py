@@ -6,6 +6,10 @@ what becomes of a message; commands are known by name and help alone.
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -147,6 +151,30 @@ def read_text(read: Callable[[], str]) -> str:
         return check_text(read(), "stdin")
     except UnicodeDecodeError as error:
         raise UsageError(f"stdin is not UTF-8 text: {error}") from error
+
+
+def typed_text() -> str:
+    """All that is typed at the terminal until Ctrl-D.
+
+    A signal that comes just before a blocking read would be noticed only behind it: it wakes the
+    wait here, and its handler runs.
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    parts = []
+    try:
+        while True:
+            if receiver in select.select([sys.stdin, receiver], [], [])[0]:
+                receiver.recv(64)
+            elif chunk := os.read(sys.stdin.fileno(), 65536):
+                parts.append(chunk)
+            else:
+                return b"".join(parts).decode("utf-8", "surrogateescape")
+    finally:
+        signal.set_wakeup_fd(before)
+        receiver.close()
+        sender.close()
 
 
 def check_text(text: str, where: str) -> str:

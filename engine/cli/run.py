@@ -7,6 +7,7 @@ answers are made or drawn.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -20,7 +21,7 @@ from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
 from engine.cli.interrupts import Interrupts
 from engine.cli.opening import open_chat, open_model, open_tools
 from engine.cli.options import Options, takes_options
-from engine.cli.prompt import check_text, read_text
+from engine.cli.prompt import check_text, read_text, typed_text
 from engine.errors import GrammarError, SchemaError, UsageError
 from engine.events import Event, Finish, FinishReason
 
@@ -97,9 +98,10 @@ def _draw(events: Iterator[Event], drawer: Drawer, console: Console) -> Finish:
 
 def _read_prompt(prompt: str | None, console: Console) -> str:
     if prompt is None or prompt == "-":
+        is_typed = sys.stdin.isatty() and os.name == "posix"
         if sys.stdin.isatty():
             console.note("the prompt, then Ctrl-D:", "dim")
-        prompt = read_text(sys.stdin.read).removesuffix("\n")
+        prompt = read_text(typed_text if is_typed else sys.stdin.read).removesuffix("\n")
     if not prompt.strip():
         raise UsageError("the prompt is empty; give it as an argument or on stdin")
     return check_text(prompt, "the prompt")

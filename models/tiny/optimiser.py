@@ -1,4 +1,4 @@
-"""Muon for the matrices, AdamW for the rest: half the steps that AdamW alone needs here.
+"""Muon for the matrices, AdamW for the rest, which learns in fewer steps than AdamW alone.
 
 Muon is Keller Jordan's (2024, kellerjordan.github.io/posts/muon): the momentum of a matrix,
 brought near an orthogonal one by five Newton-Schulz steps.
