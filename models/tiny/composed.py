@@ -38,7 +38,7 @@ from models.tiny.composed_words import (
 )
 from models.tiny.values import Language, invented_word
 
-_INVENTED_NOUNS = 0.2
+_INVENTED_NOUNS = 0.35
 _ANY_KINDS = ("int:1:9999", "percent", "price", "date", "madeup", "word", "city", "float:0:99:1")
 
 _OPENING = re.compile(r"[!:]|\. |^now|^Hey")  # requests that do not follow "For customer X,"

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from engine.messages import JSON, Call, Message, ToolSpec
+from models.tiny import chains
 from models.tiny.composed import compose, family
-from models.tiny.skills import Request, Skill, as_text, domains, fill
+from models.tiny.skills import Given, Request, Skill, as_text, domains, fill
 from models.tiny.values import Language, draw
 
 Style = Literal["json", "function_tag"]
@@ -134,16 +135,23 @@ def conversation(rng: random.Random) -> Conversation:
         _without_tools(talk, rng)
         return talk
     skills = _toolbox(rng, language)
+    linked = chains.draw(rng, skills, language) if rng.random() < 0.12 else None
+    skills = linked.skills if linked else skills
     builtins = [rng.choice(("brave_search", "wolfram_alpha"))] if kind < 0.17 else []
     if builtins and rng.random() < 0.5:
         builtins = ["brave_search", "wolfram_alpha"]
-    if builtins and rng.random() < 0.5:
+    if builtins and not linked and rng.random() < 0.5:
         skills = skills[: rng.randint(0, 2)]
     talk.style = "function_tag" if 0.17 <= kind < 0.24 else "json"
     talk.tools = [skill.spec for skill in skills]
     talk.tools += [ToolSpec(name, "", {"type": "object", "properties": {}}) for name in builtins]
-    for _ in range(rng.choice((1, 2, 3, 3, 4, 4, 5, 6))):
-        _turn(talk, skills, builtins, rng)
+    turns = rng.choice((1, 2, 3, 3, 4, 4, 5, 6))
+    first = rng.randrange(turns)
+    for turn in range(turns):
+        if linked and turn == first:
+            _linked(talk, linked, rng)
+        else:
+            _turn(talk, skills, builtins, rng)
     return talk
 
 
@@ -154,7 +162,7 @@ def _toolbox(rng: random.Random, language: Language) -> list[Skill]:
         rng.shuffle(chosen)
         return [Skill(each, rng, language) for each in chosen]
     count = rng.choice((1, 2, 2, 3, 3, 3, 4, 5))
-    if rng.random() < 0.45:
+    if rng.random() < 0.6:
         chosen = rng.sample(list(domains()), count)
     elif rng.random() < 0.35:
         chosen = list(family(rng, language, min(count, 3)))
@@ -185,9 +193,9 @@ def _turn(
     kind = rng.random()
     if builtins and (kind < 0.5 or not skills):
         _builtin(talk, rng.choice(builtins), rng)
-    elif kind < 0.08:
+    elif kind < 0.07:
         _small_talk(talk, rng)
-    elif kind < 0.17:
+    elif kind < 0.20:
         _nothing_fits(talk, skills, builtins, rng)
     elif kind < 0.27 and len(skills) > 1:
         _chain(talk, skills, rng)
@@ -259,7 +267,7 @@ def _nothing_fits(
     talk: Conversation, skills: Sequence[Skill], builtins: Sequence[str], rng: random.Random
 ) -> None:
     """A request that no tool here can fulfil; most of them another tool could."""
-    if rng.random() < 0.3 or "brave_search" in builtins:
+    if rng.random() < 0.4 or "brave_search" in builtins:
         talk.say(rng.choice(_phrases("no_tool", "asks", talk)))
     else:
         used = {str(skill.domain.get("id")) for skill in skills}
@@ -336,8 +344,7 @@ def _chain(talk: Conversation, skills: Sequence[Skill], rng: random.Random) -> N
         two = second.request(rng, talk.language)
     else:
         that = rng.choice(_THAT[talk.language]).replace("{key}", key.replace("_", " "))
-        two = second.request(rng, talk.language, {place: that})
-        two.arguments[second.names[place]] = value
+        two = second.request(rng, talk.language, {place: Given(value, that)})
     joined = rng.choice(_THEN[talk.language])
     a, b = ends(one.text), _lower_first(two.text)
     talk.say(joined.replace("{a}", a).replace("{b}", b))
@@ -345,6 +352,19 @@ def _chain(talk: Conversation, skills: Sequence[Skill], rng: random.Random) -> N
     talk.call(second.spec.name, two.arguments, two.result)
     both = f"{one.answer} {two.answer}"
     talk.answer(two.answer if rng.random() < 0.4 else both)
+
+
+def _linked(talk: Conversation, linked: chains.Linked, rng: random.Random) -> None:
+    """Two calls for one natural request. At times the first fails, and that is the end of it."""
+    step = linked.request(rng, talk.language)
+    talk.say(step.text)
+    if rng.random() < 0.06:
+        talk.call(linked.first.spec.name, step.one.arguments, _failed(talk, rng))
+        talk.answer(_told(talk, rng))
+        return
+    talk.call(linked.first.spec.name, step.one.arguments, step.one.result)
+    talk.call(linked.second.spec.name, step.two.arguments, step.two.result)
+    talk.answer(step.answer)
 
 
 def _short_value(result: JSON, rng: random.Random) -> tuple[str, JSON]:

@@ -1,4 +1,4 @@
-"""Conversations as token ids, with a mark on what the model is to learn to say.
+"""Conversations as token ids, with a weight on what the model is to learn to say.
 
 Knows how the engine renders and encodes a prompt: its own classes do it here too, so training sees
 exactly the ids that `engine chat` makes. Does not know the model.
@@ -28,19 +28,23 @@ from engine.vocab import Vocab
 from models.tiny.conversations import Conversation, conversation, phrase_book
 from models.tiny.skills import domains
 
+# A call has one right form, an answer many: much of what an answer could teach is chance.
+ANSWER, CALL = 1, 2
+
 HERE = Path(__file__).parent
 TEMPLATE = HERE / "template.jinja"
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Token ids of all conversations one after the other; `said` marks the assistant's own.
+    """Token ids of all conversations one after the other; `weights` mark the assistant's own.
 
-    Conversation i is `ids[starts[i]:starts[i + 1]]`.
+    Conversation i is `ids[starts[i]:starts[i + 1]]`. A weight is 0 for what others say, else ANSWER
+    or CALL.
     """
 
     ids: NDArray[np.uint16]
-    said: NDArray[np.bool_]
+    weights: NDArray[np.uint8]
     starts: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -88,7 +92,7 @@ def encode(vocabulary: Path, seed: int, count: int, longest: int, processes: int
     lengths = np.array([len(ids) for ids, _ in rows], dtype=np.int64)
     return Corpus(
         np.concatenate([ids for ids, _ in rows]),
-        np.concatenate([said for _, said in rows]),
+        np.concatenate([weights for _, weights in rows]),
         np.concatenate([[0], np.cumsum(lengths)]),
     )
 
@@ -99,7 +103,7 @@ def _encode_some(vocabulary: str, seed: int, count: int, longest: int) -> list[A
     for _ in range(count):
         ids = ids_of(Path(vocabulary), conversation(rng))
         if len(ids) <= longest:
-            rows.append((ids, _said(Path(vocabulary), ids)))
+            rows.append((ids, _weights(Path(vocabulary), ids)))
     return rows
 
 
@@ -122,22 +126,24 @@ def ids_of(vocabulary: Path, talk: Conversation) -> NDArray[np.uint16]:
     return np.array(encoding.ids, dtype=np.uint16)
 
 
-def _said(vocabulary: Path, ids: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """True for each token that the model itself must produce: an answer, its end token included."""
+def _weights(vocabulary: Path, ids: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Above zero for each token that the model itself must produce, the end token included."""
     tokenizer = _tokenizer(vocabulary)
     names = tokenizer.vocab.texts
     header = [names.index("<|start_header_id|>"), *tokenizer.encode("assistant")]
     header += [names.index("<|end_header_id|>"), *tokenizer.encode("\n\n")]
     ends = (names.index("<|eot_id|>"), names.index("<|eom_id|>"))
-    said = np.zeros(len(ids), dtype=np.bool_)
+    calls = [tokenizer.encode(text)[0] for text in ('{"name"', "<function")]
+    calls.append(names.index("<|python_tag|>"))
+    weights = np.zeros(len(ids), dtype=np.uint8)
     windows = np.lib.stride_tricks.sliding_window_view(ids, len(header))
     begins = np.flatnonzero((windows == header).all(axis=1)) + len(header)
     stops = np.flatnonzero(np.isin(ids, ends))
     for begin in begins:
         after = stops[stops >= begin]
         if len(after):  # the last header has nothing behind it: the model is to speak there
-            said[begin : after[0] + 1] = True
-    return said
+            weights[begin : after[0] + 1] = CALL if ids[begin] in calls else ANSWER
+    return weights
 
 
 def _messages(talk: Conversation) -> list[Message]:

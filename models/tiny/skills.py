@@ -43,7 +43,15 @@ class Request:
     arguments: dict[str, JSON]
     result: JSON
     answer: str
-    words: dict[str, str]  # the user's words for each parameter, by the domain's name for it
+    words: dict[str, str]  # for parameters and result, by the domain's names for them
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A parameter's value that comes from elsewhere, and what the user calls it."""
+
+    value: JSON
+    asked: str
 
 
 class Skill:
@@ -75,34 +83,50 @@ class Skill:
         return ToolSpec(rng.choice(self.domain["tools"]), description, parameters)
 
     def request(
-        self, rng: random.Random, language: Language, given: Mapping[str, str] | None = None
+        self, rng: random.Random, language: Language, given: Mapping[str, Given] | None = None
     ) -> Request:
-        """Draw a use of the tool. `given` are values that come from elsewhere, with their words."""
-        suffix = "_ko" if language == "ko" else ""
-        asks = self.domain["asks" + suffix]
-        ask = rng.choice([a for a in asks if all(f"{{{k}}}" in a for k in given or ())] or asks)
-        used = set(_PLACEHOLDER.findall(ask))
+        """Draw a use of the tool, with a request that names all that is `given`."""
+        asks = self.domain["asks_ko" if language == "ko" else "asks"]
+        asks = [a for a in asks if all(f"{{{key}}}" in a for key in given or ())] or asks
+        return self.use(rng.choice(asks), rng, language, given)
+
+    def use(
+        self,
+        ask: str,
+        rng: random.Random,
+        language: Language,
+        given: Mapping[str, Given] | None = None,
+    ) -> Request:
+        """Draw values for the places of `ask`, a result and an answer."""
+        given = given or {}
         arguments: dict[str, JSON] = {}
         words: dict[str, str] = {}
-        for key, param in self.domain.get("params", {}).items():
-            if key in used:
-                value, text = draw(param["kind"], rng, language)
-                if param["kind"].startswith("enum:") and rng.random() < 0.15:
-                    text = str(value)
-                if key in (given or {}):
-                    text = str(given[key])  # type: ignore[index]
-                arguments[key], words[key] = value, text
+        asked: dict[str, str] = {}
+        used = set(_PLACEHOLDER.findall(ask))
+        for key in (key for key in self.domain.get("params", {}) if key in used):
+            if key in given:
+                value, text = given[key].value, as_text(given[key].value)
+            else:
+                value, text = self._drawn(key, rng, language)
+            arguments[key], words[key] = value, text
+            asked[key] = given[key].asked if key in given else text
         result, said = _result(self.domain.get("result", {}), arguments, words, rng, language)
         known = words | said
-        answers = [a for a in self.domain["answers" + suffix] if _known(a, known)]
+        answers = self.domain["answers_ko" if language == "ko" else "answers"]
         bare = list(result) == ["output"]
         return Request(
-            fill(_casual(ask, rng), words),
+            fill(_casual(ask, rng), asked),
             {self.names[key]: value for key, value in arguments.items()},
             result["output"] if bare else result,
-            fill(rng.choice(answers), known),
-            words,
+            fill(rng.choice([a for a in answers if _known(a, known)]), known),
+            known,
         )
+
+    def _drawn(self, key: str, rng: random.Random, language: Language) -> tuple[JSON, str]:
+        kind = self.domain["params"][key]["kind"]
+        value, text = draw(kind, rng, language)
+        is_literal = kind.startswith("enum:") and rng.random() < 0.15
+        return value, str(value) if is_literal else text  # type: ignore[return-value]
 
 
 def _casual(ask: str, rng: random.Random) -> str:
