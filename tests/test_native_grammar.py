@@ -293,10 +293,11 @@ def test_what_may_come_next_in_words(grammar, read, words):
 def test_a_refused_token_is_explained_by_the_byte_it_dies_at():
     place = schema(PERSON)
     place.advance_bytes(b'{"name": "')
-    assert place.explain(VOCAB.find('"}')) == (2, place_after(place, b'"}').first_bytes())
-    taken, allowed = place.explain(VOCAB.find("1."))
+    behind = place_after(place, b'"}').first_bytes()
+    assert place.explain(VOCAB.find('"}')) == (2, behind, "the end")
+    taken, allowed, words = place.explain(VOCAB.find("1."))
     assert taken == 0 and ord("1") not in allowed and ord("a") in allowed
-    assert place.explain(-1) == (0, allowed) == place.explain(10**6)
+    assert place.explain(-1) == (0, allowed, words) == place.explain(10**6)
 
 
 def place_after(place: _native.Matcher, data: bytes) -> _native.Matcher:
@@ -380,7 +381,8 @@ def test_a_container_that_nothing_can_complete_is_never_begun(source, opening):
     first = {bytes(VOCAB.tokens[token][:1]) for token in check_mask(start)}
     assert opening.encode() not in first
     assert {b"1", {"{": b"[", "[": b"{"}[opening]} <= first
-    inside = schema({"items": source})
+    items = {key: value for key, value in source.items() if key != "$defs"}
+    inside = schema({"items": items, "$defs": source.get("$defs", {})})
     assert inside.advance_bytes(b"[")
     assert opening.encode() not in {bytes(VOCAB.tokens[t][:1]) for t in check_mask(inside)}
 
