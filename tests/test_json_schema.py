@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import walks
 from fakes import byte_vocab
 
 from engine import Grammar
@@ -354,3 +355,10 @@ def test_a_beginning_that_nothing_can_complete_is_refused(
 
     assert takes(open_ended)
     assert not takes(dead)
+
+
+def test_a_long_format_beside_a_bound_on_its_length_is_not_searched_to_that_length() -> None:
+    place = walks.schema({"type": "string", "minLength": 1, "maxLength": 65536, "format": "uri"})
+    assert place.advance_bytes(b'"https://example.com/a')
+    walks.check_mask(place)
+    assert place.advance_bytes(b'?q=1"') and place.is_accepting

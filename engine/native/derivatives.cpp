@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 #include "expressions.h"
@@ -189,12 +190,14 @@ bool Expressions::is_dead(Expr e) {
         std::size_t from;
     };
     std::vector<Seen> seen{{e, 0}}; // each once; `from` is the one that led here
-    std::vector<std::size_t> open{0};
+    std::deque<std::size_t> open{0};
+    constexpr std::size_t near = 1'000; // a short match is looked for first, then any
     Index known;
     known.insert(mix(e), 0);
     while (!open.empty()) {
-        const std::size_t at = open.back();
-        open.pop_back();
+        const bool is_near = seen.size() < near;
+        const std::size_t at = is_near ? open.front() : open.back();
+        is_near ? open.pop_front() : open.pop_back();
         ByteSet left = ByteSet::all();
         while (!left.empty()) {
             ByteSet same = ByteSet::all();
