@@ -78,17 +78,17 @@ class _Lowering:
         self.ignored: int | None = None
 
     def mistake(self, place: Place, what: str, **data: object) -> GrammarError:
-        return mistake(self.source, place, what, **data)
+        return mistake(self.source, place, what, "grammar", **data)
 
     def check_limit(self, option: str, found: int, what: str, place: Place) -> None:
         if excess := self.limits.excess(option, found, what):
             raise self.mistake(place, excess, **self.limits.facts(option, found))
 
     def run(self) -> None:
-        if rules := self.text.rules:
-            first = rules[min(self.limits.rules, len(rules) - 1)]  # of those that are too many
-            self.check_limit("rules", len(rules), "rules and terminals", first.place)
-        for rule in self.text.rules:
+        if given := self.text.rules:
+            first = given[min(self.limits.rules, len(given) - 1)]  # of those that are too many
+            self.check_limit("rules", len(given), "rules and terminals", first.place)
+        for rule in given:
             self.collect(rule)
         if self.text.start not in self.rules:
             hint = suggestion(self.text.start, self.rules)
@@ -109,8 +109,8 @@ class _Lowering:
             self.find_regular()
         for name in rules:
             self.numbers[name] = self.grammar.declare()
-        for name, rule in rules.items():
-            self.grammar.define(self.numbers[name], self.rule(rule))
+        for name, body in rules.items():
+            self.grammar.define(self.numbers[name], self.rule(body))
         start = self.grammar.rule(self.numbers[self.text.start])
         if self.ignored is not None:
             start = self.grammar.sequence([self.ignored, start])
