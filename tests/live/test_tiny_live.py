@@ -42,7 +42,8 @@ def names_of(events) -> list[str]:
     [
         ("What's the weather in Paris?", "Paris"),
         ("서울 날씨 어때?", "서울"),
-        ("weather in Trakovia please", "Trakovia"),
+        ("Tell me the weather in Trakovia.", "Trakovia"),
+        ("트라코비아 날씨 어때?", "트라코비아"),
     ],
 )
 def test_a_city_is_copied_into_the_call_and_the_result_into_the_answer(tiny, request_, city):
