@@ -12,7 +12,6 @@ way, constrained without forced runs; it is measured beside the two.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for `python bench/...`
 
 import engine
-from bench.machine import machine
+from bench.machine import machine, publish
 from engine.decode import Limits, generate
 from engine.messages import ToolSpec
 from engine.model import Model
@@ -147,10 +146,7 @@ def main() -> None:
         "machine": machine(),
     }
     print(f"median: {result['median_against_free']:.2f} times the tokens per second")
-    line = json.dumps(result)
-    print(line)
-    if options.json:
-        options.json.write_text(line + "\n", encoding="utf-8")
+    publish(result, options.json)
 
 
 if __name__ == "__main__":

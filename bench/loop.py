@@ -12,7 +12,6 @@ token).
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for `python bench/...`
 
 import engine
-from bench.machine import machine
+from bench.machine import machine, publish
 from engine import _native
 from engine.decode import Limits, generate
 from engine.llama import LlamaBackend
@@ -145,11 +144,7 @@ def main() -> None:
         low, high = way["ratio_quartiles"]
         rate, ratio = way["tokens_per_second"], way["ratio_to_bare"]
         print(f"{name:24}{rate:10.1f}{ratio:10.3f}   {low:.3f} to {high:.3f}")
-    line = json.dumps(result)
-    print(line)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(line + "\n", encoding="utf-8")
+    publish(result, options.json)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import platform
 import subprocess
 from pathlib import Path
@@ -30,3 +31,12 @@ def machine() -> dict[str, Any]:
         "pointer_bits": ctypes.sizeof(ctypes.c_void_p) * 8,
         **build_info(),
     }
+
+
+def publish(result: dict[str, Any], path: Path | None) -> None:
+    """Print a result as one JSON line, and write it where `--json` said."""
+    line = json.dumps(result)
+    print(line)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line + "\n", encoding="utf-8")

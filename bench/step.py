@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # for `python bench/.
 
 import engine
 from bench.forced import CASES
-from bench.machine import machine
+from bench.machine import machine, publish
 from engine import gguf
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
@@ -168,10 +168,7 @@ def main() -> None:
         )
     result = {"bench": "step", "version": 1, "date": time.strftime("%Y-%m-%d"),
               "vocabulary": options.vocab.name, "rows": rows, "machine": machine()}  # fmt: skip
-    line = json.dumps(result)
-    print(line)
-    if options.json:
-        options.json.write_text(line + "\n", encoding="utf-8")
+    publish(result, options.json)
 
 
 if __name__ == "__main__":

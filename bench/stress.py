@@ -12,7 +12,6 @@ the same however much was written. Times are thread CPU time. Ends with one JSON
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -26,7 +25,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for `python bench/...`
 
 from bench.backends import BACKENDS, missing
-from bench.machine import machine
+from bench.machine import machine, publish
 from bench.mask_figures import number, spread
 from bench.mask_walk import Job, Row, Text, Walk, Worker
 from bench.stress_cases import CASES, Case
@@ -128,11 +127,7 @@ def main() -> None:
         "backends": found,
         "machine": machine(),
     }
-    line = json.dumps(result)
-    print(line)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(line + "\n", encoding="utf-8")
+    publish(result, options.json)
 
 
 if __name__ == "__main__":

@@ -104,6 +104,19 @@ def test_what_is_known_or_quick_is_not_prepared(
     assert not worker
 
 
+def test_a_prepared_mask_that_was_quick_is_the_last_prepared(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constraint = ready()
+    constraint.advance(ord("b"))
+    constraint.prepare()
+    monkeypatch.setattr(native, "SLOW_MASK", 3600.0)
+    constraint.mask()
+    constraint.advance(ord("c"))
+    constraint.prepare()
+    assert len(worker) == 1
+
+
 @pytest.mark.parametrize("has_begun", [False, True])
 @pytest.mark.parametrize(
     "move, text",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from engine import _native
@@ -42,34 +43,17 @@ _ATTRIBUTES: Final = ("capture", "lazy", "suffix", "stop_capture")
 _UNSUPPORTED: Final = ("stop", "temperature", "max_tokens")
 
 
-def lower(
-    text: GrammarText,
-    source: str,
-    grammar: _native.Grammar,
-    vocab: Vocab,
-    limits: Limits,
-) -> None:
-    """Fills and finishes `grammar`. Raises GrammarError with the place in `source`."""
-    try:
-        _Lowering(text, source, grammar, vocab, limits).run()
-    except RecursionError as error:  # not by depth alone: the caller may stand deep already
-        raise GrammarError("grammar: nested too deeply") from error
+@dataclass
+class Lowering:
+    """Fills and finishes `grammar` with `text`, whose places are in `source`."""
 
+    text: GrammarText
+    source: str
+    grammar: _native.Grammar
+    vocab: Vocab
+    limits: Limits
 
-class _Lowering:
-    def __init__(
-        self,
-        text: GrammarText,
-        source: str,
-        grammar: _native.Grammar,
-        vocab: Vocab,
-        limits: Limits,
-    ) -> None:
-        self.limits = limits
-        self.text = text
-        self.source = source
-        self.grammar = grammar
-        self.vocab = vocab
+    def __post_init__(self) -> None:
         self.rules: dict[str, Rule] = {}
         self.terminals: dict[str, Rule] = {}
         self.expressions: dict[str, int] = {}  # of terminals and regular rules, by name
@@ -85,6 +69,13 @@ class _Lowering:
             raise self.mistake(place, excess, **self.limits.facts(option, found))
 
     def run(self) -> None:
+        """Raises GrammarError with the place in the source."""
+        try:
+            self._run()
+        except RecursionError as error:  # not by depth alone: the caller may stand deep already
+            raise GrammarError("grammar: nested too deeply") from error
+
+    def _run(self) -> None:
         if given := self.text.rules:
             first = given[min(self.limits.rules, len(given) - 1)]  # of those that are too many
             self.check_limit("rules", len(given), "rules and terminals", first.place)

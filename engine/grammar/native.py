@@ -26,7 +26,7 @@ from engine.errors import GrammarError, SchemaError
 from engine.grammar import gbnf, lark
 from engine.grammar.excerpt import check_text, mistake, place_at
 from engine.grammar.limits import too_complex
-from engine.grammar.lower import lower
+from engine.grammar.lower import Lowering
 from engine.vocab import UNUSED, Vocab
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def _compile(grammar: Grammar, vocab: Vocab, ready: _native.Vocabulary) -> _nati
             made.finish(made.word(made.pattern(grammar.source, rust=True, property=_property)))
         else:
             parse = lark.parse if grammar.kind == "lark" else gbnf.parse
-            lower(parse(grammar.source), grammar.source, made, vocab, grammar.limits)
+            text = parse(grammar.source)
+            Lowering(text, grammar.source, made, vocab, grammar.limits).run()
     except GrammarError as error:
         raise _named(error, grammar.name) from error
     except _native.SchemaError as error:
@@ -255,7 +256,7 @@ class NativeConstraint:
         self._matcher = _native.Matcher(compiled(grammar, vocab, terminals))
         self._mask: NDArray[np.uint32] = np.zeros((vocab.n_vocab + 31) // 32, dtype=np.uint32)
         self._prepared: Future[None] | None = None  # of the mask here
-        self._is_slow = False  # the last mask that had to be worked out took long
+        self._is_slow = False  # the last mask that was asked of the core took long
 
     def _limited(self, error: Exception) -> GrammarError:
         """What the core finds only when a match comes to it: a limit, mostly."""
@@ -264,17 +265,22 @@ class NativeConstraint:
         return GrammarError(f"{self._grammar.name}: {error.args[0]}")
 
     def mask(self) -> Mask:
-        prepared, self._prepared = self._prepared, None
-        begin = time.perf_counter()
         try:
-            if prepared is not None:
-                prepared.result()
-                return self._mask
-            self._matcher.mask(self._mask)
+            if self._prepared is None:
+                self._work_out()
+            else:
+                self._prepared.result()
         except _LATE as error:
+            self._prepared = None
             raise self._limited(error) from error
-        self._is_slow = time.perf_counter() - begin > SLOW_MASK
+        self._prepared = None  # not after a Ctrl-C: who moves on still waits for the other thread
         return self._mask
+
+    def _work_out(self) -> None:
+        """Time is that of whichever thread does it: what it waits for others is not the mask's."""
+        begin = time.thread_time()
+        self._matcher.mask(self._mask)
+        self._is_slow = time.thread_time() - begin > SLOW_MASK
 
     def prepare(self) -> None:
         """Begin to work out the mask of this place in another thread; `mask` waits for it.
@@ -288,7 +294,7 @@ class NativeConstraint:
             except _LATE:  # `mask` will say it
                 return
             if not is_known:
-                self._prepared = _worker().submit(self._matcher.mask, self._mask)
+                self._prepared = _worker().submit(self._work_out)
 
     def _leave(self) -> None:
         """The matcher is about to move, or to be copied: nobody else may be at work in it."""

@@ -43,7 +43,7 @@ class Plan:
     matrix_rate: float = 0.02
     other_rate: float = 3e-3
     seed: int = 1
-    compiled: bool = True  # by torch.compile, which needs a C++ compiler; a quarter faster
+    compiled: bool = True  # by torch.compile, which needs a C++ compiler
 
 
 SMOKE = Plan(
