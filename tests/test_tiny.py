@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from engine import gguf
@@ -19,7 +20,7 @@ from engine.store import find
 from engine.template import ChatTemplate
 from engine.tokenizer import HeaderTokenizer
 from engine.vocab import CONTROL, Vocab
-from models.tiny import chains
+from models.tiny import chains, corpus
 from models.tiny.conversations import Conversation, conversation
 from models.tiny.skills import Skill, domains
 from models.tiny.values import Language, draw, kinds
@@ -183,6 +184,23 @@ def test_every_domain_can_be_drawn_whole(language: str) -> None:
             request = Skill(domain, rng, language).request(rng, language)  # type: ignore[arg-type]
             assert request.text and request.answer
             assert "{" not in request.text and "(은/는)" not in request.text + request.answer
+
+
+def test_calls_weigh_double_and_what_others_say_nothing() -> None:
+    data = corpus.encode(find(None), 5, 60, 1152, processes=1)
+    vocab = Vocab.from_header(gguf.read_header(find(None)))
+    edges = np.flatnonzero(np.diff(data.weights)) + 1
+    openers = (b'{"name"', b"<function=", b"<|python_tag|>")
+    seen: Counter[tuple[int, bool]] = Counter()
+    for ids, weights in zip(np.split(data.ids, edges), np.split(data.weights, edges), strict=True):
+        text = b"".join(vocab.data(int(token)) for token in ids)
+        is_said = (
+            text.endswith((b"<|eot_id|>", b"<|eom_id|>")) and b"<|start_header_id|>" not in text
+        )
+        assert is_said == (weights[0] > 0), text
+        seen[int(weights[0]), text.startswith(openers)] += 1
+    assert set(seen) == {(0, False), (corpus.ANSWER, False), (corpus.CALL, True)}
+    assert corpus.CALL == 2 * corpus.ANSWER
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
