@@ -31,8 +31,8 @@ from engine import gguf
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
 from engine.events import Token
+from engine.families import profile
 from engine.messages import ToolSpec
-from engine.profile import profile
 from engine.sampler import Sampler, Sampling
 from engine.tokenizer import HeaderTokenizer
 from engine.toolcall import ToolChoice, Turn

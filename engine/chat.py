@@ -31,10 +31,11 @@ from engine.events import (
 from engine.grammar import Grammar
 from engine.messages import JSON, Message, ToolSpec
 from engine.model import Model
+from engine.profile import Span
 from engine.prompt import Prompt
 from engine.sampler import Sampler, Sampling
 from engine.saved import SavedChat, read_chat, write_chat
-from engine.toolcall import ToolChoice, Turn
+from engine.toolcall import ToolChoice, Turn, TurnOptions
 from engine.tools import Tool, as_tool, run_calls
 from engine.tools import tools_by_name as by_name
 from engine.watch import Watch, markers_for
@@ -54,13 +55,9 @@ class ChatOptions:
     max_steps: int = 10
     style: str | None = None
     thinking: bool | None = None
+    thinking_budget: int | None = None  # in tokens; then the reasoning is ended
+    strict_format: bool = False  # calls in another form than the family's own are text
     variables: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def template_variables(self) -> dict[str, Any]:
-        """`variables`, and what templates call `thinking`."""
-        asked = {} if self.thinking is None else {"enable_thinking": self.thinking}
-        return {**asked, **self.variables}
 
 
 @dataclass(slots=True)
@@ -104,7 +101,7 @@ class Chat:
         self._system = system
         self._options = options
         self._dialect: Dialect = model.dialect(options.style)
-        self._prompt: Prompt = model.prompt(options.style, options.template_variables)
+        self._prompt: Prompt = model.prompt(options.style, options.variables, options.thinking)
         self._ends = model.profile.end_meanings(model.vocab)
         self._meanings = model.profile.meanings(model.vocab)
         self._fed = 0  # how many messages are in the sequence; 0: it must be opened anew
@@ -333,33 +330,51 @@ class Chat:
         return self._prompt.opens_thinking(rendered)
 
     def _turn(self, thinking: bool, response: Grammar | None, *, first: bool) -> Turn:
-        model = self.model
+        model, profile = self.model, self.model.profile
         style = self._dialect.style if self._tools else None
+        span: Span = "thinking" if thinking else "text"
+        if any(header.is_open for header in profile.headers):
+            span = "header"
+        in_thinking = profile.thinking is not None and profile.thinking.has_calls
         watch = Watch(
             model.vocab,
-            markers_for(model.vocab, model.profile, style),
+            markers_for(
+                model.vocab,
+                profile,
+                style,
+                list(self._tools),
+                is_strict=self._options.strict_format,
+            ),
             self._meanings,
-            span="thinking" if thinking else "text",
+            span=span,
+            headers=profile.headers,
+            calls_in=("text", "header", "thinking") if in_thinking else ("text", "header"),
         )
         choice = self._choice
         if choice.mode == "required" and not first:
             choice = replace(choice, mode="auto")  # a call was demanded, and made
+        options = TurnOptions(
+            choice,
+            self._constrains,
+            response,
+            "free" if response else "choose" if first else "answer",
+            self._options.force,
+            self._options.thinking_budget,
+        )
         return Turn(
             watch,
             self._ends,
             dialect=self._dialect,
             tools=self._specs,
-            choice=choice,
-            constrain=self._constrains,
-            response=response,
-            opening="free" if response else "choose" if first else "answer",
-            forces=self._options.force,
+            options=options,
             new_id=self._new_id,
         )
 
-    def _new_id(self) -> str:
+    def _new_id(self, name: str) -> tuple[str, str | None]:
+        """The engine's id of a call, and the family's own where the model doesn't write one."""
         self._calls_made += 1
-        return f"call_{self._calls_made}"
+        n, form = self._calls_made, self.model.profile.call_ids
+        return f"call_{n}", form.format(n=n, n0=n - 1, name=name) if form else None
 
     def _generate(
         self, turn: Turn, sampler: Sampler, limits: Limits, tally: _Tally

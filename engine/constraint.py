@@ -66,6 +66,17 @@ class Constraint(Protocol):
     def captures(self) -> list[tuple[str, bytes]]:
         """Name and bytes of each captured span that is complete, in order of appearance."""
 
+    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
+        """Where captures begin and end, as far as that is certain.
+
+        (name, place, is_end) in the text's order: those that all ways of reading the text so far
+        have in common; and the place up to which they agree. Places count the bytes of `text`.
+        Both only ever grow, until a `rewind`.
+        """
+
+    def text(self, begin: int, end: int) -> bytes:
+        """A stretch of the text so far; special tokens have no bytes in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terminals:
@@ -83,3 +94,70 @@ class Terminals:
         """End tokens as the vocabulary has them; all control tokens, and `markers`, are special."""
         control = {int(i) for i in np.flatnonzero((vocab.kinds == 3) | (vocab.kinds == 2))}
         return cls(frozenset(vocab.eog), frozenset(control | set(markers) | vocab.eog))
+
+
+def either(*parts: Constraint) -> Constraint:
+    """What any of `parts` allows. Those that refuse a token are out from then on."""
+    return _Either(parts)
+
+
+class _Either:
+    """Several walks side by side. What a single walk tells is told by the last one left."""
+
+    def __init__(self, parts: tuple[Constraint, ...]) -> None:
+        self._left = parts
+        self._before: list[tuple[Constraint, ...]] = []  # those left before each token
+
+    def mask(self) -> Mask:
+        if len(self._left) == 1:
+            return self._left[0].mask()
+        joined: Mask = np.bitwise_or.reduce([part.mask() for part in self._left])
+        return joined
+
+    def prepare(self) -> None:
+        for part in self._left:
+            part.prepare()
+
+    def allows(self, token: int) -> bool:
+        return any(part.allows(token) for part in self._left)
+
+    def advance(self, token: int) -> None:
+        going_on = tuple(part for part in self._left if part.allows(token))
+        if not going_on:
+            self._left[-1].advance(token)  # raises, with its reason
+        for part in going_on:
+            part.advance(token)
+        self._before.append(self._left)
+        self._left = going_on
+
+    def rewind(self, count: int) -> None:
+        for _ in range(count):
+            for part in self._left:
+                part.rewind(1)
+            self._left = self._before.pop()
+
+    @property
+    def is_accepting(self) -> bool:
+        return any(part.is_accepting for part in self._left)
+
+    @property
+    def is_done(self) -> bool:
+        return all(part.is_done for part in self._left)
+
+    def forced(self, encode: Encode) -> list[int]:
+        return self._left[0].forced(encode) if len(self._left) == 1 else []
+
+    def allowed_summary(self) -> str:
+        return " or ".join(part.allowed_summary() for part in self._left)
+
+    def explain(self, token: int) -> str:
+        return self._left[-1].explain(token)
+
+    def captures(self) -> list[tuple[str, bytes]]:
+        return self._left[-1].captures()
+
+    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
+        return self._left[-1].progress()
+
+    def text(self, begin: int, end: int) -> bytes:
+        return self._left[-1].text(begin, end)

@@ -73,14 +73,18 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStart:
-    """A call has begun; its name may not be known yet."""
+    """A call has begun, and its name is known."""
 
     id: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """The next piece of the call as the model writes it on the wire."""
+    """The next piece of the call's arguments as JSON text, however the model writes them.
+
+    Joined, the pieces are a JSON object once the call is whole.
+    """
 
     id: str
     text: str

@@ -16,8 +16,9 @@ from engine import fit, gguf
 from engine.backend import Backend
 from engine.dialect import Dialect
 from engine.errors import TemplateError, UsageError
+from engine.families import Detection, detect, profile
 from engine.messages import ToolSpec
-from engine.profile import Detection, Profile, detect, profile
+from engine.profile import Profile
 from engine.prompt import Prompt
 from engine.sampler import Sampler, Sampling
 from engine.sequence import Sequence as TokenSequence
@@ -85,7 +86,10 @@ class Model:
         return self.tokenizer.encode(text, forbidden=self.control.values(), continues=True)
 
     def prompt(
-        self, style: str | None = None, variables: Mapping[str, Any] | None = None
+        self,
+        style: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        thinking: bool | None = None,
     ) -> Prompt:
         return Prompt(
             self.template,
@@ -94,6 +98,7 @@ class Model:
             self.profile,
             self.profile.style(style),
             variables or {},
+            thinking,
         )
 
     def dialect(self, style: str | None = None) -> Dialect:
@@ -142,13 +147,17 @@ class Model:
         max_steps: int = 10,
         style: str | None = None,
         thinking: bool | None = None,
+        thinking_budget: int | None = None,
+        strict_format: bool = False,
         variables: Mapping[str, Any] | None = None,
     ) -> Chat:
         """A conversation. `tools` are functions, `@tool` functions or `Tool`s.
 
         With `force`, tokens that a grammar leaves no choice about are decoded in one batch instead
         of being asked of the model, which is faster and gives the same text.
-        `thinking` and `variables` go to the chat template. See `engine.chat.Chat`.
+        `thinking` and `variables` go to the chat template; `thinking_budget` ends the reasoning
+        after that many tokens. With `strict_format`, calls in another form than the family's own
+        are text. See `engine.chat.Chat`.
         """
         from engine.chat import Chat, ChatOptions
 
@@ -160,6 +169,8 @@ class Model:
             max_steps=max_steps,
             style=style,
             thinking=thinking,
+            thinking_budget=thinking_budget,
+            strict_format=strict_format,
             variables=variables or {},
         )
         return Chat(self, system, tools, options)

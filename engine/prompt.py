@@ -25,7 +25,9 @@ _PROBE = ToolSpec("engine_probe_tool", "probe", {"type": "object", "properties":
 class Prompt:
     """One model's way from messages to tokens, for one style of tool calls.
 
-    `variables` go to the template (`enable_thinking`, `date_string`, ...).
+    `variables` go to the template (`date_string`, ...), and so does `thinking` by the names that
+    templates have for it; where the family is switched off by words behind the prompt, they are
+    written.
     """
 
     template: ChatTemplate
@@ -34,8 +36,14 @@ class Prompt:
     profile: Profile
     style: Style
     variables: Mapping[str, Any] = field(default_factory=dict)
+    thinking: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.thinking is not None:
+            marks = self.profile.thinking
+            names = {"enable_thinking", *([marks.variable] if marks and marks.variable else [])}
+            asked = {name: self.thinking for name in names}
+            object.__setattr__(self, "variables", {**asked, **self.variables})
         control = self.vocab.control_texts(self.template.source, self.profile.markers)
         object.__setattr__(self, "_control", control)
         object.__setattr__(self, "_takes_system", self._renders(_plain("system", "user")))
@@ -95,6 +103,7 @@ class Prompt:
             variables=self._variables(tools),
             control=self._control,
         )
+        rendered = self._without_thinking(rendered)
         return rendered, self._encode(rendered, add_bos=self.vocab.add_bos)
 
     def following(
@@ -111,7 +120,7 @@ class Prompt:
         `history` are the messages before it, `new` those after it, `calls` those it made. `ended`
         says that the model wrote its end token: then the template's own is left out.
         """
-        prepared = self._prepared([*history, *new], tools)
+        prepared = self._prepared([*history, *new], tools, calls)
         ends = self.profile.end_meanings(self.vocab)
         split = len(prepared) - len(new)  # the tools' section may have added a message in front
         rendered = self.template.render_suffix(
@@ -123,6 +132,7 @@ class Prompt:
             calls=calls,
             ends=[self.vocab.texts[token] for token in ends],
         )
+        rendered = self._without_thinking(rendered)
         encoding = self._encode(rendered, add_bos=False)
         if ended and encoding.ids and encoding.ids[0] in ends:
             encoding = replace(
@@ -140,7 +150,19 @@ class Prompt:
         """Whether the prompt's last words open the model's thinking for it."""
         if self.profile.thinking is None:
             return False
-        return rendered.text.rstrip().endswith(self.profile.thinking[0])
+        return rendered.text.rstrip().endswith(self.profile.thinking.open)
+
+    def _without_thinking(self, rendered: Rendered) -> Rendered:
+        """With the words behind it that make the model answer at once, where that is asked for."""
+        marks = self.profile.thinking
+        if self.thinking is not False or marks is None or not marks.off:
+            return rendered
+        text = rendered.text
+        if text.rstrip().endswith(marks.close.rstrip()):
+            return rendered
+        if text.rstrip().endswith(marks.open):
+            return replace(rendered, text=text.rstrip() + marks.off.removeprefix(marks.open))
+        return replace(rendered, text=text + marks.off)
 
     def _template_tools(self, tools: Sequence[ToolSpec]) -> list[ToolSpec]:
         if not self._takes_tools:
@@ -154,9 +176,17 @@ class Prompt:
         extra = {known.variable: builtin} if builtin and known.variable else {}
         return {**extra, **self.variables}
 
-    def _prepared(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Message]:
-        """The messages as this template and family want them."""
+    def _prepared(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        calls: Sequence[Call] = (),
+    ) -> list[Message]:
+        """The messages as this template and family want them; `calls` are made between them."""
+        made = [*calls, *(call for message in messages for call in message.calls)]
+        wire = {call.id: call.wire_id for call in made if call.wire_id is not None}
         out = [self._result(m) if m.role == "tool" else m for m in messages]
+        out = [replace(m, call_id=wire.get(m.call_id, m.call_id)) if m.call_id else m for m in out]
         if self._writes_calls:
             out = [self._written(m) if m.calls else m for m in out]
         section = self._tool_section(tools)

@@ -1,4 +1,4 @@
-"""One message of the model as it comes: free text until a trigger, then a constrained call.
+"""One message of the model as it comes: free text until an opener, then a constrained call.
 
 Knows watches, dialects and constraints. Does not know prompts, tools' code or the cache.
 """
@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.constraint import Constraint
-from engine.dialect import Dialect, ParsedCall
+from engine.callfollower import CallFollower
+from engine.constraint import Constraint, either
+from engine.dialect import Dialect
 from engine.errors import GrammarError, UsageError
-from engine.events import Event, Notice, ToolCall, ToolCallDelta, ToolCallStart
+from engine.events import Event, Notice, ToolCall
 from engine.grammar import Grammar
 from engine.messages import Call, ToolSpec
 from engine.profile import EndMeaning
@@ -23,7 +24,6 @@ from engine.sampler import Sampler
 from engine.watch import CallStart, Watch
 
 Choice = Literal["auto", "required", "none"]
-MAX_CALLS = 8  # of one message
 Opening = Literal["free", "choose", "answer"]
 
 
@@ -42,7 +42,8 @@ class ToolChoice:
     def parse(cls, choice: str | Sequence[str], known: Sequence[str]) -> ToolChoice:
         """`auto`, `required`, `none`, one tool's name, or several names (a list, or with commas).
 
-        Raises UsageError naming the tools there are.
+        A name that ends with `*` stands for all that begin so: `browser_*`. Raises UsageError
+        naming the tools there are.
         """
         if choice in ("auto", "none"):
             return cls("auto" if choice == "auto" else "none", tuple(known))
@@ -52,33 +53,54 @@ class ToolChoice:
             names = [name.strip() for name in choice.split(",")]
         else:
             names = list(choice)
+        names = [name for given in names for name in _matching(given, known)]
         unknown = [name for name in names if name not in known]
         if unknown or not names:
             there = ", ".join(known) or "none: no tools were given"
             what = f"unknown tool {unknown[0]!r}" if unknown else "no tool to require"
             raise UsageError(f"tool choice: {what}; tools are {there}")
-        return cls("required", tuple(names))
+        return cls("required", tuple(dict.fromkeys(names)))
+
+
+def _matching(name: str, known: Sequence[str]) -> list[str]:
+    if not name.endswith("*"):
+        return [name]
+    return [each for each in known if each.startswith(name[:-1])] or [name]
 
 
 @dataclass(slots=True)
 class TurnResult:
     """What a finished message came to. `broken` says why a call in it could not be read."""
 
-    text: str = ""
-    thinking: str = ""
     calls: list[Call] = field(default_factory=list)
     end: EndMeaning | None = None
     broken: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TurnOptions:
+    """What one message may be.
+
+    `response` is the form of its text. `opening` matters for styles with an `answer` word: `choose`
+    has the model begin with a call or with that word, `answer` with the word. `constrain` masks
+    what is no valid call; else the call is followed and judged. `forces`: tokens about which the
+    grammar leaves no choice are not asked of the model. `thinking_budget` is how many tokens the
+    model may think.
+    """
+
+    choice: ToolChoice = ToolChoice("none", ())
+    constrain: bool = True
+    response: Grammar | None = None
+    opening: Opening = "free"
+    forces: bool = True
+    thinking_budget: int | None = None
+
+
 class Turn:
     """The state of one message. `choose` picks a token, `feed` takes it.
 
-    `opening` matters for styles with an `answer` word: `choose` has the model begin with a call or
-    with that word, `answer` with the word. `constraint` is what masks the next token, None while
-    text is free. `call_length` counts the open call's tokens from its opener on: what a call that
-    is cut off is rewound by. `forces`: tokens about which the grammar leaves no choice are not
-    asked of the model.
+    `constraint` is what masks the next token, None while text is free. `call_length` counts the
+    open calls' tokens from the opener on: what a call that is cut off is rewound by.
     """
 
     def __init__(
@@ -88,12 +110,8 @@ class Turn:
         *,
         dialect: Dialect | None = None,
         tools: Sequence[ToolSpec] = (),
-        choice: ToolChoice | None = None,
-        constrain: bool = True,
-        response: Grammar | None = None,
-        opening: Opening = "free",
-        forces: bool = True,
-        new_id: Callable[[], str] = lambda: "call",
+        options: TurnOptions = TurnOptions(),
+        new_id: Callable[[str], tuple[str, str | None]] = lambda name: ("call", None),
     ) -> None:
         self.result = TurnResult()
         self.constraint: Constraint | None = None
@@ -101,40 +119,51 @@ class Turn:
         self._watch = watch
         self._ends = ends
         self._dialect = dialect
-        self._choice = choice or ToolChoice("none", ())
+        self._options = options
+        self._choice = options.choice
         self._tools = [tool for tool in tools if tool.name in self._choice.names]
-        self._constrain = constrain
-        self._forces = forces
         self._new_id = new_id
-        self._follower: Constraint | None = None  # the matcher of the open call
-        self._captures: list[tuple[str, bytes]] = []  # of the calls before it in this message
-        self._n_calls = 0
-        self._pending: tuple[CallStart, Constraint] | None = None
-        self._forbidden: NDArray[np.uint32] | None = None
-        self._response = response
-        if response is not None and watch.span == "text":
-            self._constrain_answer()
+        self._calls: CallFollower | None = None  # of the calls that are open
+        self._pending: tuple[CallStart, Constraint | None] | None = None
+        self._response = options.response
+        self._answer: Constraint | None = None  # the response's matcher, while a call may come too
         self._is_opening = False  # the first word is being chosen
+        self._n_thought = 0
+        self._closing: list[int] = []  # tokens that end the thinking, by the budget
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._response is not None and self._watch.span == "text":
+            self._constrain_answer()
         if self._choice.mode == "required":
             self._demand_call()
-        elif self._choice.mode == "auto" and self._tools and constrain and opening != "free":
-            self._constrain_opening(opening)
+        elif self._choice.mode == "auto" and self._tools and self._options.constrain:
+            self._constrain_opening()
 
     @property
     def is_in_call(self) -> bool:
-        return self._follower is not None
+        return self._calls is not None
 
     @property
     def is_over(self) -> bool:
         return self.result.end is not None
 
     def _constrain_answer(self) -> None:
-        if self._response is not None and self._dialect is not None:
-            self.constraint = self._dialect.constraint(self._response)
-            self._response = None
+        if self._response is None or self._dialect is None:
+            return
+        answer = self._dialect.constraint(self._response)
+        self._response = None
+        if self._choice.mode == "auto" and self._tools and self._options.constrain:
+            self._answer = answer
+            self.constraint = either(answer, self._matcher(CallStart()))
+        else:
+            self.constraint = answer
 
-    def _constrain_opening(self, opening: Opening) -> None:
-        if self._dialect is None or not self._dialect.style.answer or self._watch.span != "text":
+    def _constrain_opening(self) -> None:
+        opening = self._options.opening
+        if self._dialect is None or not self._dialect.style.answer or opening == "free":
+            return
+        if self._watch.span != "text":
             return
         self._is_opening = True
         if opening == "answer":
@@ -144,10 +173,12 @@ class Turn:
 
     def _demand_call(self) -> None:
         """Hold the model to a call from the next token on, once it is done with thinking."""
-        if self._watch.span == "text" and not self.is_in_call:
+        if self._watch.span in ("text", "header") and not self.is_in_call:
             matcher = self._matcher(CallStart())
-            if self._constrain:
+            if self._options.constrain:
                 self.constraint = matcher
+
+    # Choosing
 
     def choose(self, logits: NDArray[np.float32], sampler: Sampler) -> tuple[int, int | None]:
         """The next token, and how many the grammar allowed (None: all).
@@ -166,15 +197,16 @@ class Turn:
             return token, None
         if self._choice.mode == "none":
             return self._choose_other(logits, sampler, token), None
+        if not self._options.constrain:
+            self._pending = (start, None)
+            return token, None
         matcher = self._matcher_or_none(start)
         if matcher is None:
             return token, None
-        if self._constrain and not matcher.allows(token):
-            token, allowed = sampler.sample(logits, matcher.mask())
-            self._pending = (start, matcher)
-            return token, allowed
         self._pending = (start, matcher)
-        return token, None
+        if matcher.allows(token):
+            return token, None
+        return sampler.sample(logits, matcher.mask())
 
     def prepare(self) -> None:
         """`choose` comes next, once the model has computed: its mask may be made meanwhile."""
@@ -182,11 +214,14 @@ class Turn:
             self.constraint.prepare()
 
     def forced(self) -> list[int]:
-        """The tokens that the grammar leaves no choice about; they need no logits."""
+        """The tokens about which there is no choice; they need no logits."""
+        if self._closing:
+            closing, self._closing = self._closing, []
+            return closing
         encode = self._dialect.encode if self._dialect is not None else None
-        if self.constraint is None or encode is None or self._is_opening or not self._forces:
+        if self.constraint is None or encode is None or self._is_opening:
             return []
-        if self._choice.mode == "required" and not self.is_in_call:
+        if not self._options.forces or (self._choice.mode == "required" and not self.is_in_call):
             return []  # the first token tells how the call begins
         return self.constraint.forced(encode)
 
@@ -210,29 +245,31 @@ class Turn:
     def _matcher(self, start: CallStart, *, or_answer: bool = False) -> Constraint:
         assert self._dialect is not None  # tools are only given with a dialect
         matcher = self._dialect.matcher(
-            self._tools, prefix=start.prefix, loose=not self._constrain, or_answer=or_answer
+            self._tools, style=start.style, prefix=start.prefix, or_answer=or_answer
         )
         for token in start.held:
             matcher.advance(token)
         return matcher
+
+    # Taking
 
     def feed(self, token: int) -> list[Event]:
         """Take the chosen token: what it means, as events."""
         events: list[Event] = []
         if not self.is_in_call and self._opens(token):
             events += self._open()
-        if self.is_in_call:
-            self._follow(token)
-            self.call_length += 1
+        if self._calls is not None:
+            events += self._follow(token)
         elif self.constraint is not None:
             self.constraint.advance(token)
             if self._is_opening and self.constraint.is_accepting:
                 self.constraint, self._is_opening = None, False  # it answers: the words are free
         events += self._watch.feed(token)
+        self._count_thought(events)
         meaning = self._ends.get(token)
         if meaning is not None:
-            events += self._end(meaning)
-        elif self._choice.mode == "required" and not self.is_in_call:
+            return [*events, *self._end(meaning)]
+        if self._choice.mode == "required" and not self.is_in_call and not self.result.calls:
             self._demand_call()
         elif self._response is not None and self._watch.span == "text":
             self._constrain_answer()
@@ -241,78 +278,86 @@ class Turn:
     def _opens(self, token: int) -> bool:
         if self._pending is not None:
             return True
-        if self._choice.mode == "required" and self._watch.span == "text":
-            start = CallStart()
-            self._pending = (start, self.constraint or self._matcher(start))
+        if self._answer is not None and not self._answer_takes(token):
+            start = self._watch.begins_call(token) or self._watch.here()
+            self._pending, self._answer = (start, self.constraint), None
+            return True
+        is_due = self._choice.mode == "required" and not self.result.calls
+        if is_due and self._watch.span in ("text", "header"):
+            constraint = self.constraint if self._options.constrain else None
+            self._pending = (self._watch.here(), constraint)
             return True
         return False
 
+    def _answer_takes(self, token: int) -> bool:
+        """Whether the answer goes on with this token; else the token begins a call."""
+        return self._answer is not None and self._answer.allows(token)
+
     def _open(self) -> list[Event]:
-        assert self._pending is not None
-        start, self._follower = self._pending
+        assert self._pending is not None and self._dialect is not None
+        start, matcher = self._pending
         self._pending, self._is_opening = None, False
-        if self._constrain:
-            self.constraint = self._follower
+        self.constraint = matcher if self._options.constrain else None
+        self._calls = CallFollower(self._dialect, self._tools, start, self._new_id, self.constraint)
         self.call_length = len(start.held)
-        call_id = self._new_id()
-        events = self._watch.open_call(start, call_id)
-        said = [event for event in events if not isinstance(event, ToolCallDelta)]
-        return [*said, ToolCallStart(call_id), *events[len(said) :]]
-
-    def _follow(self, token: int) -> None:
-        if self._follower is None or self.result.broken is not None:
-            return
-        try:
-            self._follower.advance(token)
-            if token not in self._ends:
-                self._go_on()
-        except GrammarError as error:
-            if self._constrain:
-                raise
-            self.result.broken = f"the call leaves its form: {error.message}"
-
-    def _go_on(self) -> None:
-        """Behind a whole call, where the style allows several: a matcher for one more, or none.
-
-        One matcher a call, so that each has its own captures.
-        """
-        assert self._follower is not None and self._dialect is not None
-        if self._dialect.style.separator is None or self._n_calls + 1 >= MAX_CALLS:
-            return
-        captures = self._follower.captures() if self._follower.is_accepting else []
-        if captures:
-            self._captures += captures
-            self._n_calls += 1
-            self._follower = self._dialect.matcher(
-                self._tools, loose=not self._constrain, again=True
+        events = self._watch.open_call(start)
+        if start.style is not None and start.style is not self._dialect.style:
+            deviation = start.style.name
+            events.append(
+                Notice(
+                    f"the call is not in the family's own format but {deviation!r}",
+                    {"kind": "deviation", "deviation": deviation},
+                )
             )
-            if self._constrain:
-                self.constraint = self._follower
+        return events
+
+    def _follow(self, token: int) -> list[Event]:
+        assert self._calls is not None
+        events = self._calls.take(token, is_end=token in self._ends)
+        if self._calls.is_left:
+            return [*events, *self._leave()]
+        self.call_length += 1
+        style = self._calls.style
+        if style.has_text_after and self._calls.is_complete and token not in self._ends:
+            self.call_length = 0
+            return [*events, *self._leave()]
+        return events
+
+    def _leave(self) -> list[Event]:
+        """Text follows the calls, which are whole."""
+        events = self._take_calls()
+        self._watch.close_call()
+        self._calls, self.constraint, self.call_length = None, None, 0
+        return events
+
+    def _count_thought(self, events: Sequence[Event]) -> None:
+        """End the thinking where its budget is used up."""
+        budget, dialect = self._options.thinking_budget, self._dialect
+        if budget is None or self._watch.span != "thinking" or dialect is None:
+            return
+        self._n_thought += 1
+        thinking = dialect.profile.thinking
+        if self._n_thought != max(budget, 1) or thinking is None:
+            return
+        token = dialect.vocab.find(thinking.close)
+        if token is not None:
+            self._closing = [token]
+        elif dialect.encode is not None:
+            self._closing = dialect.encode(thinking.close)
 
     def _end(self, meaning: EndMeaning) -> list[Event]:
         self.result.end = meaning
-        events = self._watch.finish()
-        if not self.is_in_call:
-            return events
-        calls = self._read_calls()
-        if self.result.broken is not None:
-            return [*events, Notice(f"a call could not be read: {self.result.broken}")]
-        for index, call in enumerate(calls):
-            call_id = self._watch.call_id if index == 0 else self._new_id()
-            self.result.calls.append(Call(call_id, call.name, call.arguments))
-        return [*events, *(ToolCall(c.id, c.name, c.arguments) for c in self.result.calls)]
+        return [*self._watch.finish(), *(self._take_calls() if self._calls is not None else [])]
 
-    def _read_calls(self) -> list[ParsedCall]:
-        assert self._follower is not None and self._dialect is not None
-        if self.result.broken is None and not self._follower.is_accepting:
-            self.result.broken = "it ends before the call is complete"
-        if self.result.broken is not None:
-            return []
-        try:
-            return self._dialect.calls([*self._captures, *self._follower.captures()])
-        except GrammarError as error:
-            self.result.broken = error.message
-            return []
+    def _take_calls(self) -> list[Event]:
+        assert self._calls is not None
+        calls, broken = self._calls.finish()
+        self.result.calls += calls
+        events: list[Event] = [ToolCall(c.id, c.name, c.arguments) for c in calls]
+        if broken is not None:
+            self.result.broken = broken
+            events.append(Notice(f"a call could not be read: {broken}"))
+        return events
 
     def cut(self) -> list[Event]:
         """The message is cut off by a limit: say the text that was held back; calls are void."""

@@ -1,4 +1,4 @@
-"""Split a token stream into spans: text, thinking, tool call; and name its control tokens.
+"""Split a token stream into spans: text, thinking, header, tool call; and name its control tokens.
 
 Knows token ids, their bytes, and markers. Does not know models, sampling, grammars or tools.
 """
@@ -6,16 +6,16 @@ Knows token ids, their bytes, and markers. Does not know models, sampling, gramm
 from __future__ import annotations
 
 import codecs
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.events import Control, Event, Text, Thinking, ToolCallDelta
-from engine.profile import Profile, Style
+from engine.events import Control, Event, Text, Thinking
+from engine.profile import Header, Profile, Span, Style
 from engine.vocab import Vocab
 
-Span = Literal["text", "thinking", "call"]
 MarkerKind = Literal["call", "answer", "think_open", "think_close"]
+Where = Literal["anywhere", "start", "header"]
 
 
 class Utf8:
@@ -38,14 +38,16 @@ class Utf8:
 class Marker:
     """Something that changes the span. `id` where it is one token; else `text` by its bytes.
 
-    `at_start`: only as the message's first characters, blanks in it and before it aside. An
-    `answer` marker counts at the message's start alone, and is not said.
+    `where` a text counts: `start` is only as the first characters of a stretch of text, blanks in
+    it and before it aside; `header` in a header alone. An `answer` marker counts at the message's
+    start alone, and is not said. `style` is the way of calling that a `call` marker begins.
     """
 
     kind: MarkerKind
     text: str
     id: int | None
-    at_start: bool = False
+    where: Where = "anywhere"
+    style: Style | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +56,52 @@ class CallStart:
 
     `held` are the ids before it that belong to the opener already, `prefix` the bytes of the first
     of all these tokens that come before the opener, `place` where it begins, counted in bytes of
-    the message.
+    the message. `style` is the way of calling that begins so, None for the family's own.
     """
 
     held: tuple[int, ...] = ()
     prefix: bytes = b""
     place: int = 0
+    style: Style | None = None
 
 
-def markers_for(vocab: Vocab, profile: Profile, style: Style | None) -> list[Marker]:
-    """The markers of a family; without a style, calls are not looked for."""
+def markers_for(
+    vocab: Vocab,
+    profile: Profile,
+    style: Style | None,
+    tools: Sequence[str] = (),
+    *,
+    is_strict: bool = False,
+) -> list[Marker]:
+    """The markers of a family; without a style, calls are not looked for.
+
+    `tools` are the names that triggers may ask for. With `is_strict` the ways in which models slip
+    out of the format are not looked for.
+    """
     found = []
-    for trigger in style.triggers if style else ():
-        token = vocab.find(trigger.text) if trigger.kind == "token" else None
-        found.append(Marker("call", trigger.text, token, trigger.kind == "start"))
+    styles = [style, *(() if is_strict else style.deviations)] if style else []
+    for each in styles:
+        for trigger in each.triggers:
+            names = tools if "{name}" in trigger.text else ("",)
+            texts = [trigger.text.replace("{name}", name) for name in names]
+            token = vocab.find(trigger.text) if trigger.kind == "token" else None
+            where = trigger.kind if trigger.kind in ("start", "header") else "anywhere"
+            found += [Marker("call", text, token, where, each) for text in texts]
     if style is not None and style.answer:
         found.append(Marker("answer", style.answer, None))
     if profile.thinking:
-        opener, closer = profile.thinking
+        opener, closer = profile.thinking.open, profile.thinking.close
         found.append(Marker("think_open", opener, vocab.find(opener)))
         found.append(Marker("think_close", closer, vocab.find(closer)))
     return found
 
 
 class Watch:
-    """Follows one message. Feed every token once; `span` says where the stream stands."""
+    """Follows one message. Feed every token once; `span` says where the stream stands.
+
+    `calls_in` are the spans in which a call may begin. What a call says is not told here: its
+    matcher knows.
+    """
 
     def __init__(
         self,
@@ -87,16 +110,20 @@ class Watch:
         meanings: Mapping[str, str],
         *,
         span: Span = "text",
+        headers: Sequence[Header] = (),
+        calls_in: Collection[Span] = ("text", "header"),
     ) -> None:
         self.span: Span = span
-        self.call_id = ""
         self._vocab = vocab
         self._meanings = meanings
-        self._by_id = {m.id: m for m in markers if m.id is not None}
-        self._texts = [
-            (m.text.encode(), m.kind) for m in markers if m.id is None and not m.at_start
-        ]
-        self._starts = [_squeeze(m.text.encode()) for m in markers if m.at_start]
+        self._calls_in = calls_in
+        self._headers = {vocab.find(h.open): h for h in headers}
+        self._header = next((h for h in headers if h.is_open), None) if span == "header" else None
+        self._by_id = {m.id: m for m in reversed(list(markers)) if m.id is not None}
+        by_text = [m for m in markers if m.id is None]
+        self._texts = [(m.text.encode(), m) for m in by_text if m.where == "anywhere"]
+        self._starts = [(_squeeze(m.text.encode()), m) for m in by_text if m.where == "start"]
+        self._in_header = [(m.text.encode(), m) for m in by_text if m.where == "header"]
         self._utf8 = Utf8()
         # Bytes of the message not yet emitted, led by those of the first token that are.
         self._buffer = b""
@@ -104,97 +131,129 @@ class Watch:
         self._done = 0  # how many of the buffer's bytes are emitted
         self._lead = 0  # bytes of the next token that come before a call's opener
         self._tokens: list[tuple[int, int]] = []  # id, length of each token in the buffer
+        self._is_fresh = True  # nothing of this stretch of text is emitted
 
     def begins_call(self, token: int) -> CallStart | None:
         """Whether this token, fed next, would open a call. Changes nothing."""
-        if self.span != "text":
+        if self.span not in self._calls_in:
             return None
         marker = self._by_id.get(token)
         if marker is not None:
-            start = CallStart(place=self._base + len(self._buffer))
-            return start if marker.kind == "call" else None
-        if not (self._texts or self._starts) or self._vocab.is_control(token):
+            place = self._base + len(self._buffer)
+            is_call = marker.kind == "call" and self.span != "header"
+            return CallStart(place=place, style=marker.style) if is_call else None
+        if self._vocab.is_control(token):
             return None
         buffer = self._buffer + self._vocab.data(token)
-        place = self._place_of_opener(buffer)
-        if place is None:
+        found = self._opener(buffer)
+        if found is None:
             return None
+        place, style = found
         first = 0
         for index, (_, length) in enumerate(self._tokens):
             if place < first + length:
                 held = tuple(held for held, _ in self._tokens[index:])
-                return CallStart(held, buffer[first:place], self._base + place)
+                return CallStart(held, buffer[first:place], self._base + place, style)
             first += length
-        return CallStart((), buffer[first:place], self._base + place)
+        return CallStart((), buffer[first:place], self._base + place, style)
 
-    def _place_of_opener(self, buffer: bytes) -> int | None:
-        if self._base == 0 and self._done == 0:
-            squeezed = _squeeze(buffer)
-            if any(squeezed.startswith(text) for text in self._starts):
-                return len(buffer) - len(buffer.lstrip())
-        places = [
-            place
-            for text, kind in self._texts
-            if kind == "call" and (place := buffer.find(text, self._done)) >= 0
+    def here(self) -> CallStart:
+        """A call that the next token opens, whatever it is."""
+        return CallStart(place=self._base + len(self._buffer))
+
+    def _opener(self, buffer: bytes) -> tuple[int, Style | None] | None:
+        """The first opener in the buffer's new part: its place and its style."""
+        if self.span == "header":
+            candidates = self._in_header
+        else:
+            candidates = [each for each in self._texts if each[1].kind == "call"]
+        if self.span == "text" and self._is_fresh:
+            rest = buffer[self._done :]
+            squeezed = _squeeze(rest)
+            for text, marker in self._starts:
+                if squeezed.startswith(text):
+                    return self._done + len(rest) - len(rest.lstrip()), marker.style
+        found = [
+            (place, marker.style)
+            for text, marker in candidates
+            if (place := buffer.find(text, self._done)) >= 0
         ]
-        return min(places, default=None)
+        return min(found, key=lambda each: each[0], default=None)
 
-    def open_call(self, start: CallStart, call_id: str) -> list[Event]:
+    def open_call(self, start: CallStart) -> list[Event]:
         """Say the text before the opener and take what follows for a call."""
         # Bytes before the opener in a token that is yet to be fed are text as well.
         self._lead = max(0, start.place - self._base - len(self._buffer))
-        events = self._say(start.place - self._base - self._lead)
-        opener = self._buffer[self._done :]
+        is_header = self.span == "header"
+        events = [] if is_header else self._say(start.place - self._base - self._lead)
         self._drop_all()
-        self.span, self.call_id = "call", call_id
-        text = self._utf8.feed(opener)
-        return [*events, ToolCallDelta(call_id, text)] if text else events
+        self.span = "call"
+        return events
+
+    def close_call(self) -> None:
+        """The call is over; what follows is text."""
+        self.span, self._is_fresh = "text", False
 
     def feed(self, token: int) -> list[Event]:
         """Take a token; the events are whole characters, and nothing that may become a marker."""
         marker = self._by_id.get(token)
-        if marker is not None or self._vocab.is_control(token):
+        if marker is not None or self._vocab.is_control(token) or self._closes_header(token):
             return self._feed_control(token, marker)
         data = self._vocab.data(token)
         if self.span == "call":
-            return self._feed_call(data)
-        if not self._texts and not self._starts:
+            said = self._utf8.feed(data[: self._lead])
+            self._lead = 0
+            return [Text(said)] if said else []
+        if self.span != "header" and not self._texts and not self._starts:
             self._base += len(data)
             return self._spoken(self._utf8.feed(data))
         self._buffer += data
         self._tokens.append((token, len(data)))
-        return self._release()
+        return [] if self.span == "header" else self._release()
 
-    def _feed_call(self, data: bytes) -> list[Event]:
-        events: list[Event] = []
-        if self._lead:
-            said = self._utf8.feed(data[: self._lead])
-            events += [Text(said)] if said else []
-            data, self._lead = data[self._lead :], 0
-        text = self._utf8.feed(data)
-        return [*events, ToolCallDelta(self.call_id, text)] if text else events
+    def _closes_header(self, token: int) -> bool:
+        return self._header is not None and self._vocab.find(self._header.close) == token
 
     def _feed_control(self, token: int, marker: Marker | None) -> list[Event]:
         name = self._vocab.texts[token]
         event = Control(token, name, self._meanings.get(name, ""))
         if self.span == "call":
             return [event]
-        events = self._say(len(self._buffer))
+        if self.span == "header" and self._closes_header(token):
+            self._close_header()
+            self._base += len(self._vocab.data(token))
+            return [event]
+        if self.span == "header":
+            events: list[Event] = []
+            self._drop_all()
+        else:
+            events = self._say(len(self._buffer))
         self._base += len(self._vocab.data(token))
-        if marker is not None and marker.kind != "call":
+        if token in self._headers:
+            self.span, self._header = "header", self._headers[token]
+        elif marker is not None and marker.kind in ("think_open", "think_close"):
             self.span = "thinking" if marker.kind == "think_open" else "text"
+            self._is_fresh = True
         return [*events, event]
+
+    def _close_header(self) -> None:
+        assert self._header is not None
+        text = self._buffer.decode("utf-8", "replace")
+        spans = self._header.spans.items()
+        self.span = next((span for word, span in spans if word in text), "text")
+        self._header, self._is_fresh = None, True
+        self._drop_all()
 
     def _release(self) -> list[Event]:
         """Say all that can no longer become a marker, and follow thinking marks that are text."""
         events: list[Event] = []
         while True:
             found = [
-                (place, text, kind)
-                for text, kind in self._texts
-                if kind != "call"
+                (place, text, marker.kind)
+                for text, marker in self._texts
+                if marker.kind != "call"
                 and (place := self._buffer.find(text, self._done)) >= 0
-                and (kind != "answer" or self._base + place == 0)
+                and (marker.kind != "answer" or self._base + place == 0)
             ]
             if not found:
                 break
@@ -203,14 +262,15 @@ class Watch:
             events += self._say(place)
             self._done = behind - self._base
             self.span = "thinking" if kind == "think_open" else "text"
+            self._is_fresh = True
         return events + self._say(len(self._buffer) - self._hold())
 
     def _hold(self) -> int:
         """How many of the last bytes may be the beginning of a marker."""
-        if self.span == "text" and self._base == 0 and self._done == 0:
-            squeezed = _squeeze(self._buffer)
-            if any(text.startswith(squeezed) for text in self._starts):
-                return len(self._buffer)
+        if self.span == "text" and self._is_fresh:
+            squeezed = _squeeze(self._buffer[self._done :])
+            if any(text.startswith(squeezed) for text, _ in self._starts):
+                return len(self._buffer) - self._done
         rest = self._buffer[self._done :]
         longest = max((len(text) for text, _ in self._texts), default=1)
         for size in range(min(longest - 1, len(rest)), 0, -1):
@@ -221,6 +281,7 @@ class Watch:
     def _say(self, end: int) -> list[Event]:
         """Emit the buffer up to `end` and let go of tokens that are wholly emitted."""
         text = self._utf8.feed(self._buffer[self._done : end])
+        self._is_fresh = self._is_fresh and end <= self._done
         self._done = max(end, self._done)
         first = 0
         while self._tokens and first + self._tokens[0][1] <= self._done:
@@ -242,11 +303,9 @@ class Watch:
 
     def finish(self) -> list[Event]:
         """The message is over: say what was held back."""
-        events = [] if self.span == "call" else self._say(len(self._buffer))
-        rest = self._utf8.flush()
-        if rest and self.span == "call":
-            return [ToolCallDelta(self.call_id, rest)]
-        return events + self._spoken(rest)
+        if self.span in ("call", "header"):
+            return []
+        return self._say(len(self._buffer)) + self._spoken(self._utf8.flush())
 
 
 def _squeeze(data: bytes) -> bytes:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import Cancelled
+from engine.families import Detection, detect, profile
 from engine.model import Model
-from engine.profile import Detection, Profile, detect, profile
+from engine.profile import Profile
 from engine.template import ChatTemplate
 from engine.vocab import CONTROL, NORMAL, USER_DEFINED, Vocab
 

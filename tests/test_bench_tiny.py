@@ -19,9 +19,9 @@ from bench.tiny_cases import LANGUAGES, PATTERN, Case, data, make_cases, with_pa
 from bench.tiny_scores import Transcript
 from engine import gguf
 from engine.events import Finish, Notice, Text, ToolCall, ToolCallStart, ToolResult, Usage
+from engine.families import detect
 from engine.llama import LlamaVocab
 from engine.model import Model
-from engine.profile import detect
 from engine.template import ChatTemplate
 from engine.tokenizer import LlamaTokenizer
 from engine.vocab import Vocab

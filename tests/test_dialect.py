@@ -7,8 +7,8 @@ from fakes import byte_vocab
 
 from engine.dialect import Dialect
 from engine.errors import GrammarError
+from engine.families import profile
 from engine.messages import ToolSpec
-from engine.profile import profile
 
 WEATHER = ToolSpec(
     "get_weather",

@@ -16,9 +16,9 @@ from fakes import ScriptedBackend
 import engine
 from engine import gguf
 from engine.events import Control, Finish, Text, Token, ToolCall, ToolResult
+from engine.families import detect, profile
 from engine.llama import LlamaVocab
 from engine.model import Model
-from engine.profile import detect, profile
 from engine.template import ChatTemplate
 from engine.tokenizer import HeaderTokenizer, LlamaTokenizer
 from engine.vocab import Vocab

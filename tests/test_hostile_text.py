@@ -29,8 +29,8 @@ from vocabularies import (
 
 from engine.encoding import Encoding, encode_rendered, whole_characters
 from engine.errors import TemplateError
+from engine.families import profiles
 from engine.messages import Call, Message, ToolSpec
-from engine.profile import profiles
 from engine.template import ChatTemplate, Rendered
 from engine.vocab import Vocab
 

@@ -9,7 +9,8 @@ from fakes import byte_vocab
 
 from engine import gguf
 from engine.errors import ProfileError, UsageError
-from engine.profile import detect, profile, profiles, read_profile
+from engine.families import detect, profile, profiles
+from engine.family_file import read_profile
 from engine.resources import resource
 from engine.vocab import Vocab
 

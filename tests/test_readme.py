@@ -25,7 +25,8 @@ from engine.cli import LazyCommand, build
 from engine.cli.commands import COMMANDS as SLASH
 from engine.cli.commands import SETTINGS
 from engine.cli.run import EXIT_CODES
-from engine.profile import _KEYS, END_MEANINGS, profiles
+from engine.families import profiles
+from engine.profile import END_MEANINGS
 from tests.fakes import byte_vocab, scripted_model
 from tests.test_layers import LAYERS, OWNERS
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from engine import gguf
+from engine.families import detect, profile
 from engine.messages import Call, Message, ToolSpec
-from engine.profile import detect, profile
 from engine.prompt import Prompt
 from engine.store import find
 from engine.template import ChatTemplate

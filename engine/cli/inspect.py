@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from engine.families import Detection
     from engine.fit import Memory
     from engine.gguf import Header
-    from engine.profile import Detection
     from engine.vocab import Vocab
 
 DEFAULT_CTX = 8192
@@ -97,7 +97,7 @@ def _print_tokens(control: list[ControlToken], all_tokens: bool) -> int:
 def _vocabulary(header: Header) -> tuple[Vocab | None, Detection | None, list[str]]:
     """The vocabulary and the family, or why there are none: a projector is inspected too."""
     from engine.errors import ModelError
-    from engine.profile import detect
+    from engine.families import detect
     from engine.vocab import Vocab
 
     if "tokenizer.ggml.tokens" not in header.metadata:

@@ -95,8 +95,8 @@ def _family(header: object) -> str:
     """The family, from the tokens' texts alone: decoding them all would take twice as long."""
     import numpy as np
 
+    from engine.families import detect
     from engine.gguf import Header
-    from engine.profile import detect
     from engine.vocab import Vocab
 
     assert isinstance(header, Header)

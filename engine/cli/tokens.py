@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from engine.families import Detection
     from engine.gguf import Header
     from engine.messages import Message, ToolSpec
-    from engine.profile import Detection
     from engine.template import Rendered
     from engine.tokenizer import Encoding, Tokenizer
     from engine.vocab import Vocab

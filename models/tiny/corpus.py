@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import gguf
+from engine.families import profile
 from engine.messages import Message
-from engine.profile import profile
 from engine.prompt import Prompt
 from engine.template import ChatTemplate
 from engine.tokenizer import HeaderTokenizer

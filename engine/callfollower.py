@@ -1,0 +1,170 @@
+"""The calls of one message as their tokens arrive: what they say, and where they leave the form.
+
+Knows a dialect's matchers and what their captures mean. Does not know masks, sampling or spans.
+
+A constrained call is followed by the matcher that masks it. One that is not constrained is followed
+by two: the strict one tells the first token that leaves the grammar and what was allowed there, the
+loose one, with any name and any arguments, still reads the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.callreader import CallReader, ReadCall
+from engine.constraint import Constraint
+from engine.dialect import Dialect
+from engine.errors import GrammarError
+from engine.events import Event, Notice
+from engine.grammar.kinds import Root, kinds_of
+from engine.messages import JSON, Call, ToolSpec
+from engine.profile import Style
+from engine.watch import CallStart
+
+
+class CallFollower:
+    """Follows the calls from their opener on. `matcher` is the one that masks, None without one."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        tools: Sequence[ToolSpec],
+        start: CallStart,
+        new_id: Callable[[str], tuple[str, str | None]],
+        matcher: Constraint | None,
+    ) -> None:
+        self.style: Style = start.style or dialect.style
+        self.is_left = False  # the last token is no part of the calls: text follows them
+        self._dialect = dialect
+        self._tools = {tool.name: tool for tool in tools}
+        self._is_masked = matcher is not None
+        self._new_id = new_id
+        self._ids: dict[str, str | None] = {}
+        self._broken: str | None = None
+        self._n_tokens = len(start.held)
+        self._readers: list[tuple[Constraint, CallReader]] = []
+        if matcher is not None:
+            self._readers.append((matcher, self._reader()))
+        else:
+            self._begin_both(tools, start)
+
+    def _begin_both(self, tools: Sequence[ToolSpec], start: CallStart) -> None:
+        for options in ({"is_lenient": True}, {"is_loose": True}):
+            matcher = self._dialect.matcher(
+                tools, style=start.style, prefix=start.prefix, **options
+            )
+            try:
+                for token in start.held:
+                    matcher.advance(token)
+            except GrammarError:
+                continue
+            self._readers.append((matcher, self._reader()))
+        if not self._readers:
+            self._broken = "its beginning is none of this format"
+
+    def _reader(self) -> CallReader:
+        return CallReader(self._make_id, self._dialect.profile.builtins.code or "code")
+
+    def _make_id(self, name: str) -> str:
+        # The loose reading finds the same calls as the strict one, in the same order.
+        made = list(self._ids)
+        taken = len(self._readers[-1][1].calls) if self._readers else 0
+        if taken < len(made):
+            return made[taken]
+        call_id, wire_id = self._new_id(name)
+        self._ids[call_id] = wire_id
+        return call_id
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the calls are whole and nothing can be added to them."""
+        return bool(self._readers) and self._readers[0][0].is_done
+
+    def take(self, token: int, *, is_end: bool) -> list[Event]:
+        """The next token. Raises GrammarError for one that a masking matcher refuses."""
+        if self._broken is not None:
+            return []
+        if self._is_masked:
+            matcher, reader = self._readers[0]
+            matcher.advance(token)
+            return reader.take(*matcher.progress(), matcher.text)
+        return self._take_unmasked(token, is_end)
+
+    def _take_unmasked(self, token: int, is_end: bool) -> list[Event]:
+        events: list[Event] = []
+        kept: list[tuple[Constraint, CallReader]] = []
+        was_strict = len(self._readers) == 2
+        for index, (matcher, reader) in enumerate(self._readers):
+            try:
+                matcher.advance(token)
+            except GrammarError as error:
+                if index == 0 and was_strict:
+                    events.append(self._departure(token, matcher, error))
+                if index == len(self._readers) - 1:
+                    self._refuse(matcher, error, is_end)
+                    if self.is_left or self._broken is not None:
+                        self._readers = [(matcher, reader)]
+                        return events
+                continue
+            told = reader.take(*matcher.progress(), matcher.text)
+            events += told if index == 0 and was_strict else []
+            kept.append((matcher, reader))
+        self._readers = kept
+        self._n_tokens += 1
+        return events
+
+    def _refuse(self, matcher: Constraint, error: GrammarError, is_end: bool) -> None:
+        """The loose matcher can't go on either."""
+        if matcher.is_accepting and not is_end:
+            self.is_left = True
+        elif not is_end:
+            self._broken = f"the call leaves its form: {error.message}"
+        else:
+            self._broken = "it ends before the call is complete"
+
+    def _departure(self, token: int, matcher: Constraint, error: GrammarError) -> Notice:
+        """The first token that leaves the grammar of the tools at hand."""
+        expected = matcher.allowed_summary()
+        return Notice(
+            f"token {self._n_tokens + 1} of the call leaves its grammar, "
+            f"which allows {expected} there",
+            {
+                "kind": "departure",
+                "token": token,
+                "index": self._n_tokens,
+                "allowed": expected,
+                "reason": error.message,
+            },
+        )
+
+    def finish(self) -> tuple[list[Call], str | None]:
+        """The calls, and why they could not be read."""
+        if self._broken is not None or not self._readers:
+            return [], self._broken or "it can't be read"
+        matcher, reader = self._readers[0]
+        if not matcher.is_accepting and not matcher.is_done:
+            return [], "it ends before the call is complete"
+        reader.take(*matcher.progress(), matcher.text)
+        try:
+            return [self._call(read) for read in reader.calls], None
+        except GrammarError as error:
+            return [], error.message
+
+    def _call(self, read: ReadCall) -> Call:
+        arguments = read.arguments()
+        tool = self._tools.get(read.name)
+        if tool is not None:
+            arguments |= _as_text(read.raw, arguments, tool.parameters)
+        return Call(read.id, read.name, arguments, read.wire_id or self._ids.get(read.id))
+
+
+def _as_text(raw: dict[str, str], arguments: dict[str, JSON], schema: Any) -> dict[str, JSON]:
+    """Values that were read as JSON, where the schema wants text: the repair of a loose reading."""
+    properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
+    root = Root(schema)
+    return {
+        key: text
+        for key, text in raw.items()
+        if key in properties and kinds_of(properties[key], root) == {"string"}
+    }
