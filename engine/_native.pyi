@@ -220,6 +220,11 @@ class Grammar:
 
     def times(self, node: int, min: int, max: int | None = None) -> int: ...
 
+    def unordered(self, parts: Sequence[int], kinds: Sequence[int], separator: int) -> int:
+        """
+        The node of parts in any order, `separator` between two of them. The kinds: 0 comes at most once, 1 exactly once, 2 any number of times. ValueError for more than 62.
+        """
+
     def declare(self) -> int:
         """A new rule's number."""
 

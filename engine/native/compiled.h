@@ -64,6 +64,9 @@ class Compiled {
     // Rules.
     Node add(GrammarNode::Kind kind, std::uint32_t a, std::uint32_t b, std::uint32_t c);
     Node add_list(GrammarNode::Kind kind, std::span<const Node> parts);
+    /// Parts in any order: bits of those that are required and of those that may come again. Throws
+    /// std::invalid_argument for more than Unordered::most.
+    Node add_unordered(Unordered parts);
     std::uint32_t declare();
     void define(std::uint32_t rule, Node node);
     std::uint32_t capture(const std::string& name);
