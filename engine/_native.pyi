@@ -240,6 +240,11 @@ class Grammar:
         The node of a JSON value that a schema, JSON text, allows. Raises SchemaError(message, pointer, keyword), JsonError, TooComplex.
         """
 
+    def schema_text(self, source: str) -> int:
+        """
+        The expression of the strings that a schema, JSON text, allows: their characters as they are. Raises the same.
+        """
+
     def add_resource(self, uri: str, text: str) -> None:
         """A document that schemas may refer to."""
 

@@ -37,6 +37,7 @@ from engine.grammar.syntax import (
     Rule,
     Sequence,
     Special,
+    Text,
 )
 
 _SYNTAX: Final = r"""
@@ -69,6 +70,7 @@ attribute: NAME ("=" (STRING | NUMBER | REGEX | NAME))?
      | REGEX                                      -> regex
      | SPECIAL                                    -> special
      | "%json" JSON                               -> schema
+     | "%text" JSON                               -> characters
      | "%regex" JSON                              -> structured
      | ANY_ORDER "(" atom ("," part)* ")"      -> any_order
      | NAME                                       -> name
@@ -132,7 +134,7 @@ class _Lexer(Lexer):
                 yield token(kind, value)
                 before = kind
             at = match.end()
-            if value in ("%json", "%regex", "%llguidance"):
+            if value in ("%json", "%text", "%regex", "%llguidance"):
                 end, source = _json(text, at, Place(line, at - begin + 1))
                 yield token("JSON", source)
                 before = "JSON"
@@ -291,6 +293,9 @@ class _Tree(Transformer_NonRecursive[Any, Any]):
 
     def schema(self, parts: list[Any]) -> Item:
         return Json(str(parts[0]), _place(parts[0]))
+
+    def characters(self, parts: list[Any]) -> Item:
+        return Text(str(parts[0]), _place(parts[0]))
 
     def structured(self, parts: list[Any]) -> Item:
         value = json.loads(parts[0])

@@ -32,6 +32,7 @@ from engine.grammar.syntax import (
     Rule,
     Sequence,
     Special,
+    Text,
     leaves,
     names,
 )
@@ -60,6 +61,7 @@ class Lowering:
         self.terminals: dict[str, Rule] = {}
         self.expressions: dict[str, int] = {}  # of terminals and regular rules, by name
         self.patterns: dict[tuple[str, bool, bool], int] = {}
+        self.texts: dict[str, int] = {}  # expressions, by their schemas
         self.numbers: dict[str, int] = {}
         self.ignored: int | None = None
 
@@ -257,9 +259,10 @@ class Lowering:
         separator = self.grammar.sequence([]) if is_empty else self.node(item.separator)
         return self.grammar.unordered(parts, list(item.kinds), separator)
 
-    def schema(self, source: str, place: Place) -> int:
+    def schema(self, source: str, place: Place, is_text: bool = False) -> int:
+        """The node of its values, or the expression of its strings."""
         try:
-            return self.grammar.schema(source)
+            return self.grammar.schema_text(source) if is_text else self.grammar.schema(source)
         except _native.SchemaError as error:
             message, pointer, keyword = error.args
             where = f"{pointer}/{keyword}".rstrip("/") or "the schema"
@@ -322,6 +325,10 @@ class Lowering:
                 if name not in self.expressions:
                     raise self.mistake(place, f"{name}: a rule can't be a part of one word")
                 return self.expressions[name]
+            case Text(source, place):
+                if source not in self.texts:
+                    self.texts[source] = self.schema(source, place, is_text=True)
+                return self.texts[source]
             case Chunks(parts):
                 return self.chunks(parts)
             case Sequence(parts):

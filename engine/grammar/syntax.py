@@ -63,6 +63,14 @@ class Json:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """The characters of the JSON strings that a schema allows: no quotes, no escapes."""
+
+    source: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Chunks:
     """Any run of neighbours among these texts, joined; none is a run too."""
 
@@ -117,6 +125,7 @@ Item = (
     | Name
     | Special
     | Json
+    | Text
     | Chunks
     | Sequence
     | Choice

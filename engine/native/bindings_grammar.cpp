@@ -224,6 +224,12 @@ void bind_building(nb::class_<Compiled>& grammar) {
             "The node of a JSON value that a schema, JSON text, allows. Raises SchemaError("
             "message, pointer, keyword), JsonError, TooComplex.")
         .def(
+            "schema_text",
+            [](Compiled& self, const std::string& text) { return self.schema_text(text); },
+            "source"_a,
+            "The expression of the strings that a schema, JSON text, allows: their characters as "
+            "they are. Raises the same.")
+        .def(
             "add_resource",
             [](Compiled& self, const std::string& uri, const std::string& text) {
                 self.add_resource(uri, text);
@@ -283,7 +289,7 @@ void bind_grammar(nb::module_& m) {
                      [](Compiled& self) {
                          return without_lock([&] {
                              const auto lock = self.lock();
-                             return self.schemas().weakened();
+                             return self.weakened();
                          });
                      })
         .def_prop_ro("memory_bytes",

@@ -44,7 +44,14 @@ Compiled::Compiled(std::shared_ptr<const Vocabulary> vocabulary, SchemaOptions o
       options_(std::move(options)) {
     options_.spacing.comma = pool_.text(",");
     options_.spacing.colon = pool_.text(":");
+    make_schemas();
+}
+
+void Compiled::make_schemas() {
     schemas_ = std::make_unique<Schemas>(pool_, options_);
+    SchemaOptions plain = options_;
+    plain.writing = Writing::plain;
+    texts_ = std::make_unique<Schemas>(pool_, plain);
 }
 
 void Compiled::set_spacing(const std::vector<std::string>& patterns) {
@@ -52,7 +59,7 @@ void Compiled::set_spacing(const std::vector<std::string>& patterns) {
     const PatternOptions plain;
     options_.spacing = {pattern(patterns[0], plain), pattern(patterns[1], plain),
                         pattern(patterns[2], plain), pattern(patterns[3], plain)};
-    schemas_ = std::make_unique<Schemas>(pool_, options_);
+    make_schemas();
 }
 
 Expr Compiled::pattern(std::string_view pattern, const PatternOptions& options) {
@@ -89,9 +96,9 @@ std::uint32_t Compiled::capture(const std::string& name) {
     return std::uint32_t(grammar_.captures.size() - 1);
 }
 
-Node Compiled::schema(std::string_view schema) {
-    constexpr std::size_t worked_out_now = 2000; // so that what is refused is refused here
-    const Value root = schemas_->add(document(schema, options_.max_depth));
+/// Calls `work`, which compiles a schema; its limits become errors about that.
+template <class Work>
+void Compiled::with_few_steps(Work&& work) {
     struct FewSteps { // a search that takes long here would take long in each mask
         std::size_t& limit;
         const std::size_t before;
@@ -99,18 +106,42 @@ Node Compiled::schema(std::string_view schema) {
         ~FewSteps() { limit = before; }
     } const few(pool_.work_limit, options_.max_steps);
     try {
-        schemas_->check(root, worked_out_now);
-        if (schemas_->is_dead(root)) throw SchemaError("", "", "no JSON value is valid");
+        work();
     } catch (const LimitExceeded&) {
         throw;
     } catch (const TooComplex& error) {
         refuse_schema(error, options_.max_steps, "");
     }
+}
+
+Node Compiled::schema(std::string_view schema) {
+    constexpr std::size_t worked_out_now = 2000; // so that what is refused is refused here
+    const Value root = schemas_->add(document(schema, options_.max_depth));
+    with_few_steps([&] {
+        schemas_->check(root, worked_out_now);
+        if (schemas_->is_dead(root)) throw SchemaError("", "", "no JSON value is valid");
+    });
     return add(GrammarNode::Kind::value, root, 0, 0);
 }
 
+Expr Compiled::schema_text(std::string_view schema) {
+    const Value root = texts_->add(document(schema, options_.max_depth));
+    Expr out = Expressions::none;
+    with_few_steps([&] { out = texts_->texts(root); });
+    return out;
+}
+
+std::vector<std::pair<std::string, std::string>> Compiled::weakened() const {
+    auto out = schemas_->weakened();
+    const auto& more = texts_->weakened();
+    out.insert(out.end(), more.begin(), more.end());
+    return out;
+}
+
 void Compiled::add_resource(const std::string& uri, std::string_view text) {
-    schemas_->add_resource(uri, document(text, options_.max_depth));
+    Json json = document(text, options_.max_depth);
+    texts_->add_resource(uri, json);
+    schemas_->add_resource(uri, std::move(json));
 }
 
 void Compiled::finish(Node start) {
