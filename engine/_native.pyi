@@ -220,6 +220,11 @@ class Grammar:
 
     def times(self, node: int, min: int, max: int | None = None) -> int: ...
 
+    def unordered(self, parts: Sequence[int], kinds: Sequence[int], separator: int) -> int:
+        """
+        The node of parts in any order, `separator` between two of them. The kinds: 0 comes at most once, 1 exactly once, 2 any number of times. ValueError for more than 62.
+        """
+
     def declare(self) -> int:
         """A new rule's number."""
 
@@ -233,6 +238,11 @@ class Grammar:
     def schema(self, text: str) -> int:
         """
         The node of a JSON value that a schema, JSON text, allows. Raises SchemaError(message, pointer, keyword), JsonError, TooComplex.
+        """
+
+    def schema_text(self, source: str) -> int:
+        """
+        The expression of the strings that a schema, JSON text, allows: their characters as they are. Raises the same.
         """
 
     def add_resource(self, uri: str, text: str) -> None:

@@ -21,6 +21,7 @@ from engine.grammar import common
 from engine.grammar.excerpt import check_text, mistake, suggestion
 from engine.grammar.syntax import (
     MAX_DEPTH,
+    AnyOrder,
     Both,
     Choice,
     Chunks,
@@ -36,6 +37,7 @@ from engine.grammar.syntax import (
     Rule,
     Sequence,
     Special,
+    Text,
 )
 
 _SYNTAX: Final = r"""
@@ -68,8 +70,12 @@ attribute: NAME ("=" (STRING | NUMBER | REGEX | NAME))?
      | REGEX                                      -> regex
      | SPECIAL                                    -> special
      | "%json" JSON                               -> schema
+     | "%text" JSON                               -> characters
      | "%regex" JSON                              -> structured
+     | ANY_ORDER "(" atom ("," part)* ")"      -> any_order
      | NAME                                       -> name
+part: atom OPERATOR?
+ANY_ORDER: "%any_order"
 %declare NAME NUMBER STRING REGEX SPECIAL JSON OPERATOR _NL
 """
 
@@ -82,7 +88,7 @@ _ESCAPE: Final = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(.))", re.S)
 _TOKEN: Final = re.compile(
     r"""(?P<blank>[ \t\r]+|(?://|\#)[^\n]*)|(?P<newline>\n)"""
     r"""|(?P<STRING>"(?:\\.|[^"\\\n])*"i?)|(?P<REGEX>/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n])+/[imslux]*)"""
-    r"""|(?P<SPECIAL><[^<>\s"]+>)|(?P<directive>%[a-z]+)|(?P<NUMBER>-?\d+(?:\.\d+)?(?!\.\d))"""
+    r"""|(?P<SPECIAL><[^<>\s"]+>)|(?P<directive>%[a-z_]+)|(?P<NUMBER>-?\d+(?:\.\d+)?(?!\.\d))"""
     r"""|(?P<NAME>[!?]?[A-Za-z_](?:[A-Za-z0-9_]|-(?!>))*)|(?P<OPERATOR>[*+?])|(?P<word>\.\.|->|[:|()\[\]{},&~=.])"""
 )
 
@@ -128,7 +134,7 @@ class _Lexer(Lexer):
                 yield token(kind, value)
                 before = kind
             at = match.end()
-            if value in ("%json", "%regex", "%llguidance"):
+            if value in ("%json", "%text", "%regex", "%llguidance"):
                 end, source = _json(text, at, Place(line, at - begin + 1))
                 yield token("JSON", source)
                 before = "JSON"
@@ -288,6 +294,9 @@ class _Tree(Transformer_NonRecursive[Any, Any]):
     def schema(self, parts: list[Any]) -> Item:
         return Json(str(parts[0]), _place(parts[0]))
 
+    def characters(self, parts: list[Any]) -> Item:
+        return Text(str(parts[0]), _place(parts[0]))
+
     def structured(self, parts: list[Any]) -> Item:
         value = json.loads(parts[0])
         match value:
@@ -302,6 +311,19 @@ class _Tree(Transformer_NonRecursive[Any, Any]):
             "substring_chars, a text"
         )
         raise mistake(self.text, _place(parts[0]), what)
+
+    def part(self, parts: list[Any]) -> tuple[Item, int]:
+        if len(parts) == 1:
+            return parts[0], 1
+        if str(parts[1]) == "+":
+            what = "a part is required, optional (?) or comes any number of times (*)"
+            raise mistake(self.text, _place(parts[1]), what)
+        return parts[0], {"?": 0, "*": 2}[str(parts[1])]
+
+    def any_order(self, parts: list[Any]) -> Item:
+        token, separator, *given = parts
+        items = tuple(item for item, _ in given)
+        return AnyOrder(items, tuple(kind for _, kind in given), separator, _place(token))
 
     def name(self, parts: list[Any]) -> Item:
         return Name(str(parts[0]).lstrip("!?"), _place(parts[0]))

@@ -16,6 +16,7 @@ from engine.grammar.excerpt import mistake, suggestion
 from engine.grammar.limits import Limits, too_complex
 from engine.grammar.recursion import LeftRecursion, without_left_recursion
 from engine.grammar.syntax import (
+    AnyOrder,
     Both,
     Choice,
     Chunks,
@@ -31,6 +32,7 @@ from engine.grammar.syntax import (
     Rule,
     Sequence,
     Special,
+    Text,
     leaves,
     names,
 )
@@ -38,6 +40,7 @@ from engine.vocab import Vocab
 
 _ID_RANGE: Final = re.compile(r"\*|(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 MAX_CHAIN: Final = 256  # of terminals, or of rules without recursion, inside each other
+MAX_ANY_ORDER: Final = 62  # parts of one %any_order
 MAX_TOKEN_IDS: Final = 4096  # that one <[...]> may name
 _ATTRIBUTES: Final = ("capture", "lazy", "suffix", "stop_capture")
 _UNSUPPORTED: Final = ("stop", "temperature", "max_tokens")
@@ -58,6 +61,7 @@ class Lowering:
         self.terminals: dict[str, Rule] = {}
         self.expressions: dict[str, int] = {}  # of terminals and regular rules, by name
         self.patterns: dict[tuple[str, bool, bool], int] = {}
+        self.texts: dict[str, int] = {}  # expressions, by their schemas
         self.numbers: dict[str, int] = {}
         self.ignored: int | None = None
 
@@ -236,6 +240,8 @@ class Lowering:
                 return self.grammar.choice([self.node(part, is_bare) for part in parts])
             case Repeat(part, least, most):
                 return self.grammar.times(self.node(part), least, most)
+            case AnyOrder():
+                return self.any_order(item)
             case Special(text, place):
                 tokens = [self.grammar.token(token) for token in self.token_ids(text, place)]
                 node = self.grammar.choice(tokens)
@@ -245,9 +251,18 @@ class Lowering:
                 node = self.grammar.word(self.expression(item))
         return node if is_bare else self.then_ignored(node)
 
-    def schema(self, source: str, place: Place) -> int:
+    def any_order(self, item: AnyOrder) -> int:
+        if len(item.parts) > MAX_ANY_ORDER:
+            raise self.mistake(item.place, f"more than {MAX_ANY_ORDER} parts in any order")
+        parts = [self.node(part) for part in item.parts]
+        is_empty = item.separator == Literal("")
+        separator = self.grammar.sequence([]) if is_empty else self.node(item.separator)
+        return self.grammar.unordered(parts, list(item.kinds), separator)
+
+    def schema(self, source: str, place: Place, is_text: bool = False) -> int:
+        """The node of its values, or the expression of its strings."""
         try:
-            return self.grammar.schema(source)
+            return self.grammar.schema_text(source) if is_text else self.grammar.schema(source)
         except _native.SchemaError as error:
             message, pointer, keyword = error.args
             where = f"{pointer}/{keyword}".rstrip("/") or "the schema"
@@ -310,6 +325,10 @@ class Lowering:
                 if name not in self.expressions:
                     raise self.mistake(place, f"{name}: a rule can't be a part of one word")
                 return self.expressions[name]
+            case Text(source, place):
+                if source not in self.texts:
+                    self.texts[source] = self.schema(source, place, is_text=True)
+                return self.texts[source]
             case Chunks(parts):
                 return self.chunks(parts)
             case Sequence(parts):
@@ -322,6 +341,8 @@ class Lowering:
                 return grammar.negate(self.expression(part))
             case Repeat(part, least, most):
                 return grammar.repeat(self.expression(part), least, most)
+            case AnyOrder(_, _, _, place):
+                raise self.mistake(place, "%any_order: not inside a terminal")
             case Special(text, place) | Json(text, place):
                 raise self.mistake(place, f"{text[:40]}: not inside a terminal")
         raise TypeError(item)
@@ -357,7 +378,9 @@ class Lowering:
 
 def _is_regular(item: Item, known: Container[str]) -> bool:
     return all(
-        leaf.name in known if isinstance(leaf, Name) else not isinstance(leaf, (Special, Json))
+        leaf.name in known
+        if isinstance(leaf, Name)
+        else not isinstance(leaf, (Special, Json, AnyOrder))
         for leaf in leaves(item)
     )
 

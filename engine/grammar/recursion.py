@@ -14,6 +14,7 @@ from collections.abc import Sequence as Listed
 from typing import Final
 
 from engine.grammar.syntax import (
+    AnyOrder,
     Both,
     Choice,
     Item,
@@ -95,6 +96,10 @@ class _Grammar:
                 return any(map(self.is_nullable, parts))
             case Repeat(part, least):
                 return least == 0 or self.is_nullable(part)
+            case AnyOrder(parts, kinds, separator):
+                required = [part for part, kind in zip(parts, kinds, strict=True) if kind == 1]
+                glue = [separator] if len(required) > 1 else []
+                return all(map(self.is_nullable, required + glue))
             case Special() | Json():
                 return False
         return self.is_empty_word(item)
@@ -114,6 +119,11 @@ class _Grammar:
                     yield from self.beginnings(part)
             case Repeat(part, _, most) if most != 0:
                 yield from self.beginnings(part)
+            case AnyOrder(parts, _, separator):
+                for part in parts:
+                    yield from self.beginnings(part)
+                if any(map(self.is_nullable, parts)):
+                    yield from self.beginnings(separator)
 
     # Rules without the empty text
 
@@ -172,6 +182,8 @@ class _Grammar:
                 continue
             elif isinstance(head, Repeat):
                 out += [front + rest for front in self._repeated(head, group, rule)]
+            elif isinstance(head, AnyOrder):
+                out += [front + rest for front in self._any_order(head, group, rule)]
             elif isinstance(head, Name) and head.name in self.rules:
                 out.append((Name(self.full_name(head.name), head.place), *rest))
             elif not isinstance(head, Literal):
@@ -187,6 +199,23 @@ class _Grammar:
         more = Repeat(item.part, least, None if item.most is None else item.most - 1)
         for front in self.heads((item.part,), group, rule):
             yield (*front, more)
+
+    def _any_order(self, item: AnyOrder, group: frozenset[str], rule: Rule) -> Iterable[Parts]:
+        """By the part that comes first, or by the separator behind parts that are empty. Which of
+        the parts were empty need not be known: they may as well be empty in the end."""
+        for i, part in enumerate(item.parts):
+            for front in self.heads((part,), group, rule):
+                yield (*front, _behind_part(item, i))
+        empty = [i for i, part in enumerate(item.parts) if self.is_nullable(part)]
+        for i in empty:
+            left = _behind_part(item, i)
+            others = [
+                Sequence((part.parts[1], _behind_part(left, j)))
+                for j, part in enumerate(left.parts)
+                if isinstance(part, Sequence)
+            ]
+            for front in self.heads((item.separator,), group, rule):
+                yield (*front, Choice(tuple(others)))
 
     # Groups of rules that begin with each other
 
@@ -263,6 +292,16 @@ class _Grammar:
                     reached.add(whole)
                     unseen.append(whole)
         return out
+
+
+def _behind_part(item: AnyOrder, first: int) -> AnyOrder:
+    """What may stand behind that part: the others, each with the separator in front of it."""
+    parts, kinds = [], []
+    for i, (part, kind) in enumerate(zip(item.parts, item.kinds, strict=True)):
+        if i != first or kind == 2:
+            parts.append(Sequence((item.separator, part)))
+            kinds.append(kind)
+    return AnyOrder(tuple(parts), tuple(kinds), Literal(""), item.place)
 
 
 def _choice(alternatives: Iterable[Parts]) -> Item:

@@ -63,6 +63,14 @@ class Json:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """The characters of the JSON strings that a schema allows: no quotes, no escapes."""
+
+    source: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Chunks:
     """Any run of neighbours among these texts, joined; none is a run too."""
 
@@ -100,11 +108,36 @@ class Not:
     part: Item
 
 
-Item = Literal | Pattern | Name | Special | Json | Chunks | Sequence | Choice | Repeat | Both | Not
+@dataclass(frozen=True, slots=True)
+class AnyOrder:
+    """Parts in any order, `separator` between neighbours. By its kind a part comes at most once
+    (0), exactly once (1) or any number of times (2)."""
+
+    parts: tuple[Item, ...]
+    kinds: tuple[int, ...]
+    separator: Item
+    place: Place = Place(1, 1)
+
+
+Item = (
+    Literal
+    | Pattern
+    | Name
+    | Special
+    | Json
+    | Text
+    | Chunks
+    | Sequence
+    | Choice
+    | Repeat
+    | Both
+    | Not
+    | AnyOrder
+)
 
 
 def leaves(item: Item) -> Iterator[Item]:
-    """What an item is made of, in the order of the text."""
+    """What an item is made of, in the order of the text; an `AnyOrder` comes before its parts."""
     unseen = [item]
     while unseen:
         item = unseen.pop()
@@ -113,6 +146,9 @@ def leaves(item: Item) -> Iterator[Item]:
                 unseen += reversed(parts)
             case Repeat(part) | Not(part):
                 unseen.append(part)
+            case AnyOrder(parts, _, separator):
+                yield item
+                unseen += [separator, *reversed(parts)]
             case _:
                 yield item
 

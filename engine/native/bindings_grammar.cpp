@@ -92,6 +92,18 @@ SchemaOptions schema_options(const std::string& escapes, bool any_order, bool be
     return options;
 }
 
+Unordered unordered(std::vector<Node> parts, const std::vector<std::uint32_t>& kinds,
+                    Node separator) {
+    if (parts.size() != kinds.size()) throw nb::value_error("a kind for each part");
+    Unordered out{std::move(parts), 0, 0, separator};
+    for (std::size_t i = 0; i < std::min(kinds.size(), Unordered::most); ++i) {
+        if (kinds[i] > 2) throw nb::value_error("a kind is 0, 1 or 2");
+        if (kinds[i] == 1) out.required |= 1ULL << i;
+        if (kinds[i] == 2) out.endless |= 1ULL << i;
+    }
+    return out;
+}
+
 /// The members of Grammar that make expressions and rules.
 void bind_building(nb::class_<Compiled>& grammar) {
     using Kind = GrammarNode::Kind;
@@ -184,6 +196,16 @@ void bind_building(nb::class_<Compiled>& grammar) {
                 return self.add(Kind::repeat, node, min, max.value_or(Expressions::forever));
             },
             "node"_a, "min"_a, "max"_a = nb::none())
+        .def(
+            "unordered",
+            [](Compiled& self, std::vector<Node> parts, const std::vector<std::uint32_t>& kinds,
+               Node separator) {
+                return self.add_unordered(unordered(std::move(parts), kinds, separator));
+            },
+            "parts"_a, "kinds"_a, "separator"_a,
+            "The node of parts in any order, `separator` between two of them. The kinds: 0 comes "
+            "at "
+            "most once, 1 exactly once, 2 any number of times. ValueError for more than 62.")
         .def("declare", &Compiled::declare, "A new rule's number.")
         .def("define", &Compiled::define, "rule"_a, "node"_a)
         .def(
@@ -201,6 +223,12 @@ void bind_building(nb::class_<Compiled>& grammar) {
             "text"_a,
             "The node of a JSON value that a schema, JSON text, allows. Raises SchemaError("
             "message, pointer, keyword), JsonError, TooComplex.")
+        .def(
+            "schema_text",
+            [](Compiled& self, const std::string& text) { return self.schema_text(text); },
+            "source"_a,
+            "The expression of the strings that a schema, JSON text, allows: their characters as "
+            "they are. Raises the same.")
         .def(
             "add_resource",
             [](Compiled& self, const std::string& uri, const std::string& text) {
@@ -261,7 +289,7 @@ void bind_grammar(nb::module_& m) {
                      [](Compiled& self) {
                          return without_lock([&] {
                              const auto lock = self.lock();
-                             return self.schemas().weakened();
+                             return self.weakened();
                          });
                      })
         .def_prop_ro("memory_bytes",

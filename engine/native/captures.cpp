@@ -7,6 +7,12 @@ namespace engine {
 
 using Kind = GrammarNode::Kind;
 
+namespace {
+
+constexpr std::uint32_t behind_part = 1, behind_separator = 2; // counts of parts in any order
+
+} // namespace
+
 Captures::Captures(Expressions& expressions, const Grammar& grammar, Values* values)
     : pool_(expressions), grammar_(grammar), values_(values) {
     frames_.intern({accepted, 0, 0}); // the bottom of every stack
@@ -105,7 +111,30 @@ void Captures::begin(const Open& one, std::vector<Open>& open, std::uint32_t at)
         open.push_back(
             {node.b, push(one.node, 0, one.stack), note(one.history, node.a, at, false), false});
         return;
+    case Kind::unordered:
+        begin_parts(one, {one.node, 0, one.stack}, open);
+        if (grammar_.unordered[node.a].can_end(0)) open.push_back(complete);
+        return;
     }
+}
+
+/// One of the parts that have not been seen, in the grammar's order.
+void Captures::begin_parts(const Open& one, const Frame& frame, std::vector<Open>& open) {
+    const Unordered& all = grammar_.unordered[grammar_.nodes[frame.node].a];
+    all.left(frame.seen, [&](std::size_t i) {
+        const Frame inside{frame.node, behind_part, frame.below, all.with(frame.seen, i)};
+        open.push_back({all.parts[i], frames_.intern(inside), one.history, false});
+    });
+}
+
+void Captures::go_on_unordered(const Open& one, const Frame& frame, std::vector<Open>& open) {
+    if (frame.count == behind_separator) return begin_parts(one, frame, open);
+    const Unordered& all = grammar_.unordered[grammar_.nodes[frame.node].a];
+    if (all.can_go_on(frame.seen)) {
+        const Frame inside{frame.node, behind_separator, frame.below, frame.seen};
+        open.push_back({all.separator, frames_.intern(inside), one.history, false});
+    }
+    if (all.can_end(frame.seen)) open.push_back({0, frame.below, one.history, true});
 }
 
 /// What comes behind something that is complete.
@@ -123,6 +152,7 @@ void Captures::go_on(const Open& one, std::vector<Open>& open, std::uint32_t at)
                         push(frame.node, frame.count + 1, frame.below), one.history, false});
         return;
     }
+    if (node.kind == Kind::unordered) return go_on_unordered(one, frame, open);
     if (frame.count < node.c) { // a repeat
         const bool is_endless = node.c == Expressions::forever;
         const std::uint32_t enough = is_endless ? std::max(node.b, 1U) : node.c;

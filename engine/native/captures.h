@@ -59,11 +59,14 @@ class Captures {
 
   private:
     struct Frame {
-        Node node;           // a sequence, a repeat or a capture
-        std::uint32_t count; // the part of the sequence, or how often
+        Node node;           // a sequence, a repeat, a capture, or parts in any order
+        std::uint32_t count; // the part of the sequence, how often, or what is complete
         std::uint32_t below;
+        std::uint64_t seen = 0; // of parts in any order
         bool operator==(const Frame&) const = default;
-        std::uint64_t hash() const { return mix(std::uint64_t(node) << 32 | count, below); }
+        std::uint64_t hash() const {
+            return mix(mix(std::uint64_t(node) << 32 | count, below), seen);
+        }
     };
     struct Event {
         std::uint32_t before; // the event before it; 0 is none
@@ -85,6 +88,8 @@ class Captures {
     void run(std::vector<Open>& open, std::uint32_t at);
     void begin(const Open& one, std::vector<Open>& open, std::uint32_t at);
     void go_on(const Open& one, std::vector<Open>& open, std::uint32_t at);
+    void go_on_unordered(const Open& one, const Frame& frame, std::vector<Open>& open);
+    void begin_parts(const Open& one, const Frame& frame, std::vector<Open>& open);
     std::uint32_t push(Node node, std::uint32_t count, std::uint32_t below);
     std::uint32_t note(std::uint32_t before, std::uint32_t capture, std::uint32_t at, bool is_end);
     std::vector<Span> spans(std::uint32_t history) const;

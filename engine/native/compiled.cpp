@@ -44,7 +44,14 @@ Compiled::Compiled(std::shared_ptr<const Vocabulary> vocabulary, SchemaOptions o
       options_(std::move(options)) {
     options_.spacing.comma = pool_.text(",");
     options_.spacing.colon = pool_.text(":");
+    make_schemas();
+}
+
+void Compiled::make_schemas() {
     schemas_ = std::make_unique<Schemas>(pool_, options_);
+    SchemaOptions plain = options_;
+    plain.writing = Writing::plain;
+    texts_ = std::make_unique<Schemas>(pool_, plain);
 }
 
 void Compiled::set_spacing(const std::vector<std::string>& patterns) {
@@ -52,7 +59,7 @@ void Compiled::set_spacing(const std::vector<std::string>& patterns) {
     const PatternOptions plain;
     options_.spacing = {pattern(patterns[0], plain), pattern(patterns[1], plain),
                         pattern(patterns[2], plain), pattern(patterns[3], plain)};
-    schemas_ = std::make_unique<Schemas>(pool_, options_);
+    make_schemas();
 }
 
 Expr Compiled::pattern(std::string_view pattern, const PatternOptions& options) {
@@ -70,6 +77,14 @@ Node Compiled::add_list(GrammarNode::Kind kind, std::span<const Node> parts) {
     return add(kind, first, std::uint32_t(parts.size()), 0);
 }
 
+Node Compiled::add_unordered(Unordered parts) {
+    if (parts.parts.size() > Unordered::most)
+        throw std::invalid_argument("more than " + std::to_string(Unordered::most) +
+                                    " parts in any order");
+    grammar_.unordered.push_back(std::move(parts));
+    return add(GrammarNode::Kind::unordered, std::uint32_t(grammar_.unordered.size() - 1), 0, 0);
+}
+
 std::uint32_t Compiled::declare() {
     grammar_.rules.push_back(0);
     return std::uint32_t(grammar_.rules.size() - 1);
@@ -81,9 +96,9 @@ std::uint32_t Compiled::capture(const std::string& name) {
     return std::uint32_t(grammar_.captures.size() - 1);
 }
 
-Node Compiled::schema(std::string_view schema) {
-    constexpr std::size_t worked_out_now = 2000; // so that what is refused is refused here
-    const Value root = schemas_->add(document(schema, options_.max_depth));
+/// Calls `work`, which compiles a schema; its limits become errors about that.
+template <class Work>
+void Compiled::with_few_steps(Work&& work) {
     struct FewSteps { // a search that takes long here would take long in each mask
         std::size_t& limit;
         const std::size_t before;
@@ -91,18 +106,42 @@ Node Compiled::schema(std::string_view schema) {
         ~FewSteps() { limit = before; }
     } const few(pool_.work_limit, options_.max_steps);
     try {
-        schemas_->check(root, worked_out_now);
-        if (schemas_->is_dead(root)) throw SchemaError("", "", "no JSON value is valid");
+        work();
     } catch (const LimitExceeded&) {
         throw;
     } catch (const TooComplex& error) {
         refuse_schema(error, options_.max_steps, "");
     }
+}
+
+Node Compiled::schema(std::string_view schema) {
+    constexpr std::size_t worked_out_now = 2000; // so that what is refused is refused here
+    const Value root = schemas_->add(document(schema, options_.max_depth));
+    with_few_steps([&] {
+        schemas_->check(root, worked_out_now);
+        if (schemas_->is_dead(root)) throw SchemaError("", "", "no JSON value is valid");
+    });
     return add(GrammarNode::Kind::value, root, 0, 0);
 }
 
+Expr Compiled::schema_text(std::string_view schema) {
+    const Value root = texts_->add(document(schema, options_.max_depth));
+    Expr out = Expressions::none;
+    with_few_steps([&] { out = texts_->texts(root); });
+    return out;
+}
+
+std::vector<std::pair<std::string, std::string>> Compiled::weakened() const {
+    auto out = schemas_->weakened();
+    const auto& more = texts_->weakened();
+    out.insert(out.end(), more.begin(), more.end());
+    return out;
+}
+
 void Compiled::add_resource(const std::string& uri, std::string_view text) {
-    schemas_->add_resource(uri, document(text, options_.max_depth));
+    Json json = document(text, options_.max_depth);
+    texts_->add_resource(uri, json);
+    schemas_->add_resource(uri, std::move(json));
 }
 
 void Compiled::finish(Node start) {
@@ -127,14 +166,49 @@ void Compiled::check_numbers() const {
     check(grammar_.start < n);
     for (const Node rule : grammar_.rules) check(rule < n);
     for (const Node part : grammar_.lists) check(part < n);
+    for (const Unordered& all : grammar_.unordered)
+        check(all.separator < n &&
+              std::ranges::all_of(all.parts, [&](Node part) { return part < n; }));
     for (const GrammarNode& node : grammar_.nodes) {
         if (node.kind == Kind::word) check(node.a < pool_.size());
         if (node.kind == Kind::token) check(node.a < vocabulary_->n_vocab());
         if (node.kind == Kind::repeat) check(node.a < n && node.b <= node.c);
         if (node.kind == Kind::rule) check(node.a < grammar_.rules.size());
         if (node.kind == Kind::capture) check(node.b < n && node.a < grammar_.captures.size());
+        if (node.kind == Kind::unordered) check(node.a < grammar_.unordered.size());
     }
 }
+
+namespace {
+
+/// Whether parts in any order can come to an end, where `ends` tells which of them can.
+bool has_end(const Unordered& all, const std::vector<bool>& ends) {
+    std::size_t n_required = 0;
+    for (std::size_t i = 0; i < all.parts.size(); ++i) {
+        if ((all.required >> i & 1) == 0) continue;
+        if (!ends[all.parts[i]]) return false;
+        ++n_required;
+    }
+    return n_required <= 1 || ends[all.separator];
+}
+
+/// Leaves out the parts that can't come. Without a separator that is all but one that must.
+void drop_dead(Unordered& all, const std::vector<bool>& ends) {
+    all.is_alone = !ends[all.separator];
+    const bool has_required = all.required != 0;
+    Unordered kept{{}, 0, 0, all.separator, all.is_alone};
+    for (std::size_t i = 0; i < all.parts.size(); ++i) {
+        const bool is_required = (all.required >> i & 1) != 0;
+        if (!ends[all.parts[i]] || (all.is_alone && has_required && !is_required)) continue;
+        const std::uint64_t bit = 1ULL << kept.parts.size();
+        kept.parts.push_back(all.parts[i]);
+        if (is_required) kept.required |= bit;
+        if ((all.endless >> i & 1) != 0) kept.endless |= bit;
+    }
+    all = std::move(kept);
+}
+
+} // namespace
 
 /// Leaves out what no text matches, such as a rule that has no end: every place is then alive.
 void Compiled::prune() {
@@ -154,9 +228,14 @@ void Compiled::prune() {
             above[grammar_.rules[node.a]].push_back(i);
         else if (node.kind == Kind::capture)
             above[node.b].push_back(i);
+        else if (node.kind == Kind::unordered) {
+            const Unordered& all = grammar_.unordered[node.a];
+            for (const Node part : all.parts) above[part].push_back(i);
+            above[all.separator].push_back(i);
+        }
     }
     std::vector<bool> ends(n); // whether some text matches
-    const auto has_end = [&](const GrammarNode& node) {
+    const auto can_end = [&](const GrammarNode& node) {
         switch (node.kind) {
         case Kind::word:
             return !pool_.is_dead(node.a);
@@ -174,6 +253,8 @@ void Compiled::prune() {
             return bool(ends[grammar_.rules[node.a]]);
         case Kind::capture:
             return bool(ends[node.b]);
+        case Kind::unordered:
+            return has_end(grammar_.unordered[node.a], ends);
         }
         return false;
     };
@@ -182,11 +263,12 @@ void Compiled::prune() {
     while (!open.empty()) {
         const Node i = open.back();
         open.pop_back();
-        if (ends[i] || !has_end(grammar_.nodes[i])) continue;
+        if (ends[i] || !can_end(grammar_.nodes[i])) continue;
         ends[i] = true;
         open.insert(open.end(), above[i].begin(), above[i].end());
     }
     if (!ends[grammar_.start]) throw std::invalid_argument("no text matches the grammar");
+    for (Unordered& all : grammar_.unordered) drop_dead(all, ends);
     for (GrammarNode& node : grammar_.nodes) {
         if (node.kind == Kind::repeat && !ends[node.a]) node.c = 0;
         if (node.kind != Kind::choice) continue;

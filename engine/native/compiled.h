@@ -64,14 +64,20 @@ class Compiled {
     // Rules.
     Node add(GrammarNode::Kind kind, std::uint32_t a, std::uint32_t b, std::uint32_t c);
     Node add_list(GrammarNode::Kind kind, std::span<const Node> parts);
+    /// Parts in any order: bits of those that are required and of those that may come again. Throws
+    /// std::invalid_argument for more than Unordered::most.
+    Node add_unordered(Unordered parts);
     std::uint32_t declare();
     void define(std::uint32_t rule, Node node);
     std::uint32_t capture(const std::string& name);
     /// A JSON value that `schema`, JSON text, allows. Throws JsonError, SchemaError, TooComplex.
     Node schema(std::string_view schema);
+    /// The strings that `schema` allows, as they are: no quotes, no escapes. Throws the same.
+    Expr schema_text(std::string_view schema);
     void add_resource(const std::string& uri, std::string_view text);
     std::size_t max_pattern_length() const { return options_.pattern.max_length; }
-    Schemas& schemas() { return *schemas_; }
+    /// What was weakened with `best_effort`: pointer and keyword.
+    std::vector<std::pair<std::string, std::string>> weakened() const;
 
     /// Throws std::invalid_argument for a grammar that no text matches.
     void finish(Node start);
@@ -91,6 +97,9 @@ class Compiled {
     std::size_t memory_limit = std::size_t(128) << 20;
 
   private:
+    void make_schemas();
+    template <class Work>
+    void with_few_steps(Work&& work);
     void check_numbers() const;
     void prune();
     void fresh_machine();
@@ -99,7 +108,7 @@ class Compiled {
     Expressions pool_;
     Characters plain_, json_, keys_;
     SchemaOptions options_;
-    std::unique_ptr<Schemas> schemas_;
+    std::unique_ptr<Schemas> schemas_, texts_; // of JSON, of what its strings say
     Grammar grammar_;
     std::unique_ptr<Machine> machine_;
     std::unique_ptr<Masks> masks_;

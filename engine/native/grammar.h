@@ -21,17 +21,44 @@ using Value = std::uint32_t; // a JSON value of a certain kind, see Values
 
 struct GrammarNode {
     enum class Kind : std::uint8_t {
-        word,     ///< text of an expression: a
-        token,    ///< a token by its id: a
-        sequence, ///< lists[a .. a + b), one after the other
-        choice,   ///< lists[a .. a + b), one of them
-        repeat,   ///< node a, at least b times, at most c
-        rule,     ///< node rules[a]
-        value,    ///< a JSON value: a
-        capture,  ///< node b, reported under captures[a]
+        word,      ///< text of an expression: a
+        token,     ///< a token by its id: a
+        sequence,  ///< lists[a .. a + b), one after the other
+        choice,    ///< lists[a .. a + b), one of them
+        repeat,    ///< node a, at least b times, at most c
+        rule,      ///< node rules[a]
+        value,     ///< a JSON value: a
+        capture,   ///< node b, reported under captures[a]
+        unordered, ///< the parts of unordered[a], in any order
     };
     Kind kind;
     std::uint32_t a = 0, b = 0, c = 0;
+};
+
+/// Parts that come in any order: each at most once, unless it is `endless`; those that are
+/// `required` must all have come before the end. A bit for each part.
+struct Unordered {
+    static constexpr std::size_t most = 62;
+    std::vector<Node> parts;
+    std::uint64_t required = 0, endless = 0;
+    Node separator = 0;    // between two neighbours
+    bool is_alone = false; // no text separates, so that one part is all
+
+    bool can_end(std::uint64_t seen) const { return (required & ~seen) == 0; }
+    /// What was seen, once part `i` came too.
+    std::uint64_t with(std::uint64_t seen, std::size_t i) const {
+        return seen | (1ULL << i & ~endless);
+    }
+    /// Calls `each(i)` for the parts that may come where `seen` came.
+    template <class Each>
+    void left(std::uint64_t seen, Each&& each) const {
+        for (std::size_t i = 0; i < parts.size(); ++i)
+            if ((seen >> i & 1) == 0) each(i);
+    }
+    /// Whether another part may come behind one.
+    bool can_go_on(std::uint64_t seen) const {
+        return !is_alone && seen != (1ULL << parts.size()) - 1;
+    }
 };
 
 /// What stands between the parts of a JSON text; each an expression.
@@ -222,6 +249,7 @@ struct Grammar {
     std::vector<Node> lists;
     std::vector<Node> rules;
     std::vector<std::string> captures;
+    std::vector<Unordered> unordered;
     Node start = 0;
 };
 

@@ -299,6 +299,10 @@ void Machine::run() {
         case NodeKind::capture:
             expand(node.b, push({Kind::capture, opened, node.a, 0, 0, work.cont}));
             break;
+        case NodeKind::unordered:
+            if (grammar_.unordered[node.a].can_end(0)) spawn(Expressions::empty, work.cont);
+            expand_parts({Kind::unordered, opened, node.a, 0, 0, work.cont});
+            break;
         }
     }
 }
@@ -331,6 +335,8 @@ void Machine::resume(std::uint32_t state, const Frame& frame) {
         expand(node.a, push(again));
         return;
     }
+    case Kind::unordered:
+        return resume_unordered(frame);
     case Kind::object:
         return resume_object(state, frame);
     case Kind::array:
@@ -338,6 +344,28 @@ void Machine::resume(std::uint32_t state, const Frame& frame) {
     case Kind::text:
         return resume_text(frame);
     }
+}
+
+void Machine::resume_unordered(Frame frame) {
+    if (frame.phase == next) return expand_parts(frame); // the separator is complete
+    const Unordered& all = grammar_.unordered[frame.a];
+    const std::uint64_t seen = std::uint64_t(frame.c) << 32 | frame.b;
+    if (all.can_end(seen)) spawn(Expressions::empty, frame.cont);
+    if (!all.can_go_on(seen)) return;
+    frame.phase = next;
+    expand(all.separator, push(frame));
+}
+
+/// One of the parts that have not been seen.
+void Machine::expand_parts(Frame frame) {
+    const Unordered& all = grammar_.unordered[frame.a];
+    const std::uint64_t seen = std::uint64_t(frame.c) << 32 | frame.b;
+    frame.phase = value;
+    all.left(seen, [&](std::size_t i) {
+        const std::uint64_t after = all.with(seen, i);
+        frame.b = std::uint32_t(after), frame.c = std::uint32_t(after >> 32);
+        expand(all.parts[i], push(frame));
+    });
 }
 
 Place Machine::finish() {

@@ -81,7 +81,16 @@ class Machine {
     std::size_t step_limit = 200'000;
 
   private:
-    enum class Kind : std::uint8_t { root, sequence, repeat, capture, object, array, text };
+    enum class Kind : std::uint8_t {
+        root,
+        sequence,
+        repeat,
+        capture,
+        unordered, // in the part (phase value) or the separator (phase next); b and c: seen
+        object,
+        array,
+        text
+    };
     enum Phase : std::uint32_t { opened, quote, named, colon, value, next };
 
     struct Frame {
@@ -164,6 +173,8 @@ class Machine {
     void expand(Node node, std::uint32_t cont);
     void run();
     void resume(std::uint32_t state, const Frame& frame);
+    void resume_unordered(Frame frame);
+    void expand_parts(Frame frame);
     void resume_object(std::uint32_t state, Frame frame);
     void resume_array(Frame frame);
     void expand_value(Value value, std::uint32_t cont);

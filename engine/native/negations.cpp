@@ -163,7 +163,7 @@ void Branches::negated_object(std::vector<Option>& out, std::uint32_t schema,
               .has_atom = true}});
     } else if (key == "propertyNames") {
         const Value names = schemas_.value_of({opposite(sub(schema, key, value))});
-        add({{.kind = Kind::key_exists, .expr = schemas_.key_names(names)}});
+        add({{.kind = Kind::key_exists, .expr = schemas_.strings(names, true)}});
     } else if (key == "dependentRequired" || key == "dependencies" || key == "dependentSchemas") {
         for (const auto& [name, needed] : value.members) {
             const Fact there{.kind = Kind::required, .name = name};

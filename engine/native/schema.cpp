@@ -169,18 +169,24 @@ const ValueForms& Schemas::forms(Value value) {
     return *data.forms;
 }
 
-Expr Schemas::key_names(Value value) {
+Expr Schemas::texts(Value value) {
+    survey(value);
+    n_steps_ = 0;
+    return strings(value, false);
+}
+
+Expr Schemas::strings(Value value, bool is_key) {
     std::vector<Expr> parts;
     for (const Clause& clause : Branches(*this).of(values_[value].atoms)) {
         if ((clause.types & types::string) == 0) continue;
         if (!clause.values) {
-            parts.push_back(string_language(clause, true));
+            parts.push_back(string_language(clause, is_key));
             continue;
         }
         std::vector<std::string> words;
         for (const Json* json : *clause.values)
             if (json->is(Json::Type::string) && fits(clause, *json)) words.push_back(json->text);
-        parts.push_back(keys_.words(words));
+        parts.push_back((is_key ? keys_ : characters_).words(words));
     }
     return pool_.either(parts);
 }

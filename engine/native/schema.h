@@ -79,6 +79,10 @@ class Schemas : public Values {
     bool is_object_dead(std::uint32_t shape) override;
     bool is_array_dead(std::uint32_t shape) override;
 
+    /// The strings of a kind, in the options' writing and without quotes. Looks at every schema by
+    /// itself first, so that errors come now.
+    Expr texts(Value value);
+
     /// What was weakened with `best_effort`: pointer and keyword.
     const std::vector<std::pair<std::string, std::string>>& weakened() const { return weakened_; }
     /// Looks at every schema by itself, and works out values that can be reached, up to `most` and
@@ -175,7 +179,7 @@ class Schemas : public Values {
     Expr pattern(std::uint32_t schema, const std::string& text, const char* keyword,
                  Characters& characters, std::map<std::string, Expr>& known);
     Expr format(const std::string& name, bool is_key = false);
-    Expr key_names(Value value); // the strings of a kind, as keys, without quotes
+    Expr strings(Value value, bool is_key); // of a kind, without quotes
     bool is_hopeless(Expr expression);
     ValueForms work_out(const std::vector<Atom>& atoms);
     Expr string_language(const struct Clause& clause, bool is_key);

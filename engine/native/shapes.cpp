@@ -241,7 +241,7 @@ bool Schemas::add_object(ObjectShape& shape, const Clause& clause,
     }
     for (const auto& [name, atom] : clause.properties) atoms[index[name]].push_back(atom);
     const std::optional<Expr> names =
-        clause.names.empty() ? std::nullopt : std::optional(key_names(value_of(clause.names)));
+        clause.names.empty() ? std::nullopt : std::optional(strings(value_of(clause.names), true));
     std::vector<std::string> spelled;
     for (std::size_t i = 0; i < shape.properties.size(); ++i) {
         const std::string& name = shape.properties[i].name;
@@ -312,7 +312,7 @@ void Schemas::add_others(ObjectShape& shape, const Clause& clause,
         for (const auto& property : shape.properties) names.push_back(property.name);
         all.push_back(pool_.negate(keys_.words(names)));
     }
-    if (!clause.names.empty()) all.push_back(key_names(value_of(clause.names)));
+    if (!clause.names.empty()) all.push_back(strings(value_of(clause.names), true));
     std::vector<Class> classes{{pool_.both(all), {}}};
     for (const Expr test : tests) {
         std::vector<Class> split;

@@ -3,6 +3,7 @@
 /// The same for the same seed, on any machine.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <random>
 #include <string>
@@ -206,14 +207,30 @@ inline Node random_rules(Compiled& grammar, Chance& chance) {
         if (chance.one_in(4)) node = grammar.add(Kind::capture, grammar.capture("c"), node, 0);
         return node;
     };
+    const auto unordered = [&](std::vector<Node> parts) {
+        const std::uint64_t required = chance.below(16), endless = chance.below(16) & ~required;
+        const Node separator = chance.one_in(2) ? grammar.add_list(Kind::sequence, {}) : part();
+        return grammar.add_unordered({std::move(parts), required, endless, separator});
+    };
     for (std::uint32_t rule = 0; rule < n_rules; ++rule) {
         std::vector<Node> alternatives;
         for (std::size_t n = 1 + chance.below(3); n > 0; --n) {
             std::vector<Node> parts{word()};
             for (std::size_t m = chance.below(3); m > 0; --m) parts.push_back(part());
             const Node sequence = grammar.add_list(Kind::sequence, parts);
-            const bool repeats = chance.one_in(4);
-            alternatives.push_back(repeats ? grammar.add(Kind::repeat, sequence, 1, 3) : sequence);
+            switch (chance.below(4)) {
+            case 0:
+                alternatives.push_back(grammar.add(Kind::repeat, sequence, 1, 3));
+                break;
+            case 1: {
+                parts.push_back(sequence);
+                const Node any = unordered(std::move(parts));
+                alternatives.push_back(grammar.add_list(Kind::sequence, std::array{word(), any}));
+                break;
+            }
+            default:
+                alternatives.push_back(sequence);
+            }
         }
         grammar.define(rule, grammar.add_list(Kind::choice, alternatives));
     }
