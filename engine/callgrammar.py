@@ -13,11 +13,12 @@ the tool or the part of its arguments that the copy is for:
     @SCHEMA             the arguments as one JSON object
     @KEYWORDS           the arguments of a built-in tool as key="value"
     @PARAMETERS("sep")  copies of `parameter@` for an object's properties, in any order
-    @KEY                a property's name
+    @KEY, @SAME_KEY     a property's name
     @VALUE              a value by its type: copies of `string@`, `object@`, `array@`, `boolean@`
-                        and `null@` where the file has them, else JSON
-    @TEXT("end", ...)   a string's characters as they are, in which no `end` appears
-    @STRING             a string as JSON writes it
+                        and `null@` where the file has them, else `other@` or JSON
+    @TEXT("end", ...)   a string's characters as they are, in which no `end` (or the part STOP)
+                        appears
+    @STRING, @JSON      a string, or any value, as JSON writes it
     @ITEMS("sep")       an array's items, by `@VALUE`
 
 Any other slot is one of the style's `parts`. A string or `<marker>` that is the text of a control
@@ -34,7 +35,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from engine.errors import GrammarError, SchemaError
@@ -202,14 +203,16 @@ class CallGrammar:
                 return self._keywords(scope)
             case "@PARAMETERS":
                 return self._parameters(scope, self._part(given[:1]))
-            case "@KEY":
+            case "@KEY" | "@SAME_KEY":
                 return self._key(scope)
             case "@VALUE":
                 return self._value(scope)
             case "@TEXT":
-                return self._text(scope, given)
+                return self._text(scope, given or [str(self.parts.get("STOP", ""))])
             case "@STRING":
                 return lark_json(self._part_of(scope, {"string"}))
+            case "@JSON":
+                return lark_json(self._roots[scope.tool].whole(scope.schema))
             case "@ITEMS":
                 return self._items(scope, self._part(given[:1]))
         raise GrammarError(f"{self.name}: unknown slot {slot}")
@@ -240,7 +243,7 @@ class CallGrammar:
 
     def _text(self, scope: Scope, ends: Sequence[str]) -> str:
         parts = ["%text " + json.dumps(self._part_of(scope, {"string"}))]
-        parts += [f"~({_ANYTHING} {literal(end)} {_ANYTHING})" for end in ends]
+        parts += [f"~({_ANYTHING} {literal(end)} {_ANYTHING})" for end in ends if end]
         return self._rule("TEXT", scope.tool, " & ".join(parts))
 
     # Values
@@ -274,8 +277,11 @@ class CallGrammar:
         apart = {*own, *({"string"} if "string" in self._templates else ())}
         parts = [self._copy(kind, scope) for kind in own]
         if kinds - apart:
-            text = lark_json(self._part_of(scope, kinds - apart))
-            parts.append(self._rule("json", scope.tool, text, "json"))
+            rest = replace(scope, schema=self._part_of(scope, kinds - apart))
+            if "other" in self._templates:
+                parts.append(self._copy("other", replace(rest, key="other")))
+            else:
+                parts.append(self._rule("json", scope.tool, lark_json(rest.schema), "json"))
         if "string" in kinds and "string" in self._templates:
             parts.append(self._copy("string", scope))
         if not parts:
@@ -323,7 +329,8 @@ class CallGrammar:
         schema, pointer = self._roots[scope.tool].resolved(scope.schema, scope.pointer)
         self._check(schema, _ARRAY_WORDS, scope, pointer, "array")
         given = schema if isinstance(schema, Mapping) else {}
-        item = self._value(Scope(scope.tool, given.get("items", True), f"{pointer}/items"))
+        inner = Scope(scope.tool, given.get("items", True), f"{pointer}/items")
+        item = self._copy("item", inner) if "item" in self._templates else self._value(inner)
         least, most = given.get("minItems", 0), given.get("maxItems")
         if most == 0:
             return '""'
