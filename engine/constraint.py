@@ -66,6 +66,14 @@ class Constraint(Protocol):
     def captures(self) -> list[tuple[str, bytes]]:
         """Name and bytes of each captured span that is complete, in order of appearance."""
 
+    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
+        """Where captures begin and end: what can be told of a text that is still being written.
+
+        The begins and ends (name, place in bytes from where the match began, whether it is an end)
+        that all ways of reading the text have in common, in order of the text; and the place up to
+        which that is all: from there on other ones may still turn out. Cheap after each token.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Terminals:
