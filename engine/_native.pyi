@@ -308,3 +308,8 @@ class Matcher:
         """What may come next, in words for people."""
 
     def captures(self) -> list[tuple[str, bytes]]: ...
+
+    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
+        """
+        The begins and ends of captures (name, place, is an end) that are certain however the text goes on, and the place before which there are no others.
+        """

@@ -128,6 +128,7 @@ class Walk(RuleBasedStateMachine):
         fresh = self.again()
         assert len(self.place) == len(self.taken)
         assert self.place.captures() == fresh.captures()
+        assert self.place.progress() == fresh.progress()
         assert self.place.forced(20) == fresh.forced(20)
         assert self.place.is_done == fresh.is_done
         assert self.place.is_accepting == fresh.is_accepting

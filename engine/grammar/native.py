@@ -394,3 +394,9 @@ class NativeConstraint:
 
     def captures(self) -> list[tuple[str, bytes]]:
         return self._matcher.captures()
+
+    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
+        try:
+            return self._matcher.progress()
+        except _LATE as error:
+            raise self._limited(error) from error

@@ -372,13 +372,22 @@ void bind_grammar(nb::module_& m) {
                 return nb::str(out.data(), out.size());
             },
             "What may come next, in words for people.")
-        .def("captures", [](Matcher& self) {
-            const auto found = without_lock([&] { return self.captures(); });
-            std::vector<std::pair<std::string, nb::bytes>> out;
-            for (const auto& [name, data] : found)
-                out.emplace_back(name, nb::bytes(data.data(), data.size()));
-            return out;
-        });
+        .def("captures",
+             [](Matcher& self) {
+                 const auto found = without_lock([&] { return self.captures(); });
+                 std::vector<std::pair<std::string, nb::bytes>> out;
+                 for (const auto& [name, data] : found)
+                     out.emplace_back(name, nb::bytes(data.data(), data.size()));
+                 return out;
+             })
+        .def(
+            "progress",
+            [](Matcher& self) {
+                auto found = without_lock([&] { return self.progress(); });
+                return std::pair(std::move(found.marks), found.certain_to);
+            },
+            "The begins and ends of captures (name, place, is an end) that are certain however the "
+            "text goes on, and the place before which there are no others.");
 }
 
 } // namespace engine

@@ -16,7 +16,7 @@ constexpr std::uint32_t behind_part = 1, behind_separator = 2; // counts of part
 Captures::Captures(Expressions& expressions, const Grammar& grammar, Values* values)
     : pool_(expressions), grammar_(grammar), values_(values) {
     frames_.intern({accepted, 0, 0}); // the bottom of every stack
-    events_.push_back({0, 0, 0, false});
+    events_.push_back({0, 0, {}});
 }
 
 Machine& Captures::machine(Node leaf) {
@@ -35,7 +35,7 @@ std::uint32_t Captures::push(Node node, std::uint32_t count, std::uint32_t below
 
 std::uint32_t Captures::note(std::uint32_t before, std::uint32_t capture, std::uint32_t at,
                              bool is_end) {
-    events_.push_back({before, capture, at, is_end});
+    events_.push_back({before, events_[before].count + 1, {capture, at, is_end}});
     return std::uint32_t(events_.size() - 1);
 }
 
@@ -220,24 +220,61 @@ Captures::Readings Captures::either(Readings better, const Readings& others) {
 }
 
 std::vector<Captures::Span> Captures::spans(std::uint32_t history) const {
-    std::vector<Event> events;
-    for (; history != 0; history = events_[history].before) events.push_back(events_[history]);
+    std::vector<Mark> marks;
+    for (; history != 0; history = events_[history].before) marks.push_back(events_[history].mark);
     std::vector<Span> out;
     std::vector<std::uint32_t> begins;
-    for (const Event& event : std::views::reverse(events)) {
-        if (!event.is_end) {
-            begins.push_back(event.at);
+    for (const Mark& mark : std::views::reverse(marks)) {
+        if (!mark.is_end) {
+            begins.push_back(mark.at);
             continue;
         }
-        out.push_back({event.capture, begins.back(), event.at});
+        out.push_back({mark.capture, begins.back(), mark.at});
         begins.pop_back();
     }
     return out;
 }
 
+std::span<const Captures::Reading> Captures::whole(const Readings& readings) {
+    const auto at = std::ranges::find(readings, accepted, &Reading::leaf);
+    return {at, at == readings.end() ? 0U : 1U};
+}
+
+/// Looks at the first way in full, and at each other one back to where it parts from that.
+Captures::Progress Captures::progress(std::span<const Reading> readings,
+                                      std::uint32_t length) const {
+    Progress out{{}, length};
+    if (readings.empty()) return out;
+    std::uint32_t event = readings[0].history;
+    std::vector<std::uint32_t> first(events_[event].count);
+    for (; event != 0; event = events_[event].before) first[events_[event].count - 1] = event;
+    std::size_t common = first.size();
+    std::vector<std::uint32_t> own;
+    for (const Reading& reading : readings.subspan(1)) {
+        own.clear();
+        event = reading.history;
+        const auto is_shared = [&] {
+            const std::size_t count = events_[event].count;
+            return count == 0 || (count <= first.size() && first[count - 1] == event);
+        };
+        for (; !is_shared(); event = events_[event].before) own.push_back(event);
+        std::size_t same = events_[event].count;
+        if (same > common) continue;
+        auto next = own.rbegin();
+        for (; next != own.rend() && same < common; ++next, ++same)
+            if (events_[*next].mark != events_[first[same]].mark) break;
+        if (same < common) common = same, out.certain_to = length;
+        if (next != own.rend()) out.certain_to = std::min(out.certain_to, events_[*next].mark.at);
+    }
+    if (common < first.size())
+        out.certain_to = std::min(out.certain_to, events_[first[common]].mark.at);
+    for (std::size_t i = 0; i < common; ++i) out.marks.push_back(events_[first[i]].mark);
+    return out;
+}
+
 std::vector<Captures::Span> Captures::of_whole(const Readings& readings) const {
-    const auto whole = std::ranges::find(readings, accepted, &Reading::leaf);
-    return whole == readings.end() ? std::vector<Span>{} : spans(whole->history);
+    const auto found = whole(readings);
+    return found.empty() ? std::vector<Span>{} : spans(found[0].history);
 }
 
 std::vector<Captures::Span> Captures::of_part(const Readings& readings) const {

@@ -54,6 +54,22 @@ class Captures {
     /// Those that are complete however the text goes on.
     std::vector<Span> of_part(const Readings& readings) const;
 
+    /// Where a capture begins or ends.
+    struct Mark {
+        std::uint32_t capture, at;
+        bool is_end;
+        bool operator==(const Mark&) const = default;
+    };
+    /// The marks that all ways of reading a text of `length` bytes have in common, in order, and
+    /// the place before which there are no others: the first of any way that is not common.
+    struct Progress {
+        std::vector<Mark> marks;
+        std::uint32_t certain_to;
+    };
+    Progress progress(std::span<const Reading> readings, std::uint32_t length) const;
+    /// The way in which the text is whole; none if it isn't.
+    static std::span<const Reading> whole(const Readings& readings);
+
     std::size_t memory_bytes() const;
     std::size_t limit = 5000; // ways of reading
 
@@ -70,8 +86,8 @@ class Captures {
     };
     struct Event {
         std::uint32_t before; // the event before it; 0 is none
-        std::uint32_t capture, at;
-        bool is_end;
+        std::uint32_t count;  // of events up to this one
+        Mark mark;
     };
     struct Json { // one value as a grammar
         Grammar grammar;

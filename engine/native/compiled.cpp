@@ -91,6 +91,8 @@ std::uint32_t Compiled::declare() {
 }
 
 std::uint32_t Compiled::capture(const std::string& name) {
+    const auto known = std::ranges::find(grammar_.captures, name);
+    if (known != grammar_.captures.end()) return std::uint32_t(known - grammar_.captures.begin());
     if (grammar_.captures.size() >= 64) throw TooComplex("more than 64 captures in a grammar");
     grammar_.captures.push_back(name);
     return std::uint32_t(grammar_.captures.size() - 1);

@@ -198,6 +198,21 @@ const Captures::Readings& Matcher::readings() {
     return readings_.back();
 }
 
+Matcher::Progress Matcher::progress() {
+    const auto lock = grammar_->lock();
+    refresh();
+    const auto& names = grammar_->grammar().captures;
+    Progress out{{}, std::uint32_t(text_.size())};
+    if (names.empty()) return out;
+    const Captures::Readings& now = readings();
+    const auto found = grammar_->captures().progress(
+        is_ended_ ? Captures::whole(now) : std::span(now), out.certain_to);
+    for (const auto& [which, at, is_end] : found.marks)
+        out.marks.emplace_back(names[which], at, is_end);
+    out.certain_to = found.certain_to;
+    return out;
+}
+
 std::vector<std::pair<std::string, std::string>> Matcher::captures() {
     const auto lock = grammar_->lock();
     refresh();
