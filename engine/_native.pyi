@@ -313,3 +313,6 @@ class Matcher:
         """
         The begins and ends of captures (name, place, is an end) that are certain however the text goes on, and the place before which there are no others.
         """
+
+    def text(self, begin: int, end: int) -> bytes:
+        """A stretch of the text so far; special tokens have no bytes in it."""

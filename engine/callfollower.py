@@ -9,10 +9,11 @@ loose one, with any name and any arguments, still reads the call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engine.callreader import CallReader, ReadCall
+from engine.callreader import CallReader, ReadCall, python_value
 from engine.constraint import Constraint
 from engine.dialect import Dialect
 from engine.errors import GrammarError
@@ -155,16 +156,33 @@ class CallFollower:
         arguments = read.arguments()
         tool = self._tools.get(read.name)
         if tool is not None:
-            arguments |= _as_text(read.raw, arguments, tool.parameters)
+            arguments |= _repaired(read.raw, tool.parameters)
         return Call(read.id, read.name, arguments, read.wire_id or self._ids.get(read.id))
 
 
-def _as_text(raw: dict[str, str], arguments: dict[str, JSON], schema: Any) -> dict[str, JSON]:
-    """Values that were read as JSON, where the schema wants text: the repair of a loose reading."""
-    properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
-    root = Root(schema)
-    return {
-        key: text
-        for key, text in raw.items()
-        if key in properties and kinds_of(properties[key], root) == {"string"}
-    }
+def _repaired(raw: Mapping[str, str], schema: Any) -> dict[str, JSON]:
+    """What a loose reading took for the wrong type, by what the schema wants.
+
+    Text that looks like JSON stays text where only text is allowed; where no text is, Python's
+    notation is read as well.
+    """
+    properties = schema.get("properties", {}) if isinstance(schema, Mapping) else {}
+    root, out = Root(schema), dict[str, JSON]()
+    for key, text in raw.items():
+        kinds = kinds_of(properties.get(key, True), root)
+        if kinds == {"string"}:
+            out[key] = text
+        elif "string" not in kinds and not _is_json(text):
+            try:
+                out[key] = python_value(text)
+            except GrammarError:
+                continue  # the tool's own check will say it
+    return out
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

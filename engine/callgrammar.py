@@ -40,7 +40,7 @@ from typing import Any, Final, Literal
 
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import lark_json
-from engine.grammar.kinds import ALL, Root, kinds_of
+from engine.grammar.kinds import Root, kinds_of
 from engine.messages import ToolSpec
 
 ToolSet = Literal["function", "builtin", "code"]
@@ -267,9 +267,11 @@ class CallGrammar:
                 for index, each in enumerate(branches)
             ]
             return "(" + " | ".join(parts) + ")"
-        scope = Scope(scope.tool, schema, pointer)
+        is_any = schema is True or schema == {}
+        # All parts of which nothing is said are one, so that rules end.
+        scope = Scope(scope.tool, True, "*") if is_any else Scope(scope.tool, schema, pointer)
         kinds = kinds_of(schema, self._roots[scope.tool])
-        if "any" in self._templates and kinds == ALL and schema in (True, {}):
+        if "any" in self._templates and is_any:
             return self._copy("any", scope)
         if isinstance(schema, Mapping) and not {"enum", "const"}.isdisjoint(schema):
             own = []

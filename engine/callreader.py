@@ -227,7 +227,7 @@ def python_value(text: str) -> JSON:
     Raises GrammarError for anything else.
     """
     try:
-        return _of_node(ast.parse(text.strip(), mode="eval").body)
+        return _of_node(ast.parse(text.strip().replace("\n", "\\n"), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise GrammarError(f"{text[:80]!r} is no Python literal") from error
 

@@ -206,14 +206,15 @@ class Prompt:
 
     def _written(self, message: Message) -> Message:
         """The message with its calls in the style's own form, as text."""
-        form = self.style.written
+        style = self.style
         calls = [
-            form.replace("{name}", call.name).replace(
-                "{arguments}", json.dumps(dict(call.arguments), ensure_ascii=False)
-            )
+            style.written.replace("{name}", call.name)
+            .replace("{keywords}", ", ".join(f"{k}={v!r}" for k, v in call.arguments.items()))
+            .replace("{arguments}", json.dumps(dict(call.arguments), ensure_ascii=False))
             for call in message.calls
         ]
-        text = (self.style.separator or "").join(calls)
+        opener, closer = ("".join(style.parts.get(name, "")) for name in ("OPEN", "CLOSE"))
+        text = opener + (style.separator or "").join(calls) + closer
         return replace(message, content=message.text + text, calls=())
 
     def _result(self, message: Message) -> Message:

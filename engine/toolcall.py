@@ -256,10 +256,11 @@ class Turn:
     def feed(self, token: int) -> list[Event]:
         """Take the chosen token: what it means, as events."""
         events: list[Event] = []
-        if not self.is_in_call and self._opens(token):
+        opens = not self.is_in_call and self._opens(token)
+        if opens:
             events += self._open()
         if self._calls is not None:
-            events += self._follow(token)
+            events += self._follow(token, is_end=token in self._ends and not opens)
         elif self.constraint is not None:
             self.constraint.advance(token)
             if self._is_opening and self.constraint.is_accepting:
@@ -267,7 +268,7 @@ class Turn:
         events += self._watch.feed(token)
         self._count_thought(events)
         meaning = self._ends.get(token)
-        if meaning is not None:
+        if meaning is not None and not (opens and self.is_in_call):
             return [*events, *self._end(meaning)]
         if self._choice.mode == "required" and not self.is_in_call and not self.result.calls:
             self._demand_call()
@@ -311,14 +312,14 @@ class Turn:
             )
         return events
 
-    def _follow(self, token: int) -> list[Event]:
+    def _follow(self, token: int, *, is_end: bool) -> list[Event]:
         assert self._calls is not None
-        events = self._calls.take(token, is_end=token in self._ends)
+        events = self._calls.take(token, is_end=is_end)
         if self._calls.is_left:
             return [*events, *self._leave()]
         self.call_length += 1
         style = self._calls.style
-        if style.has_text_after and self._calls.is_complete and token not in self._ends:
+        if style.has_text_after and self._calls.is_complete and not is_end:
             self.call_length = 0
             return [*events, *self._leave()]
         return events

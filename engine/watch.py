@@ -84,7 +84,7 @@ def markers_for(
         for trigger in each.triggers:
             names = tools if "{name}" in trigger.text else ("",)
             texts = [trigger.text.replace("{name}", name) for name in names]
-            token = vocab.find(trigger.text) if trigger.kind == "token" else None
+            token = vocab.find(trigger.text) if trigger.kind in ("token", "start") else None
             where = trigger.kind if trigger.kind in ("start", "header") else "anywhere"
             found += [Marker("call", text, token, where, each) for text in texts]
     if style is not None and style.answer:
@@ -141,6 +141,7 @@ class Watch:
         if marker is not None:
             place = self._base + len(self._buffer)
             is_call = marker.kind == "call" and self.span != "header"
+            is_call = is_call and (marker.where == "anywhere" or self._is_fresh)
             return CallStart(place=place, style=marker.style) if is_call else None
         if self._vocab.is_control(token):
             return None

@@ -400,3 +400,6 @@ class NativeConstraint:
             return self._matcher.progress()
         except _LATE as error:
             raise self._limited(error) from error
+
+    def text(self, begin: int, end: int) -> bytes:
+        return self._matcher.text(begin, end)

@@ -387,7 +387,14 @@ void bind_grammar(nb::module_& m) {
                 return std::pair(std::move(found.marks), found.certain_to);
             },
             "The begins and ends of captures (name, place, is an end) that are certain however the "
-            "text goes on, and the place before which there are no others.");
+            "text goes on, and the place before which there are no others.")
+        .def(
+            "text",
+            [](const Matcher& self, std::size_t begin, std::size_t end) {
+                const std::string_view found = self.text(begin, end);
+                return nb::bytes(found.data(), found.size());
+            },
+            "begin"_a, "end"_a, "A stretch of the text so far; special tokens have no bytes in it.");
 }
 
 } // namespace engine

@@ -62,6 +62,12 @@ class Matcher {
         std::uint32_t certain_to;
     };
     Progress progress();
+    /// A stretch of the text so far, whose places the captures count; empty beyond its end.
+    std::string_view text(std::size_t begin, std::size_t end) const {
+        const std::string_view all = text_;
+        return begin < end && begin < all.size() ? all.substr(begin, end - begin)
+                                                 : std::string_view{};
+    }
 
   private:
     struct Step {
