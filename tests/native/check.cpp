@@ -80,6 +80,7 @@ std::vector<std::vector<std::uint32_t>> seen_by_walk(const std::shared_ptr<Compi
         matcher.advance(chance.of(allowed));
         if (chance.one_in(4)) matcher.rewind(1);
         matcher.captures();
+        matcher.progress();
     }
     return out;
 }
@@ -146,6 +147,7 @@ void walk(const std::shared_ptr<Compiled>& grammar, Chance& chance) {
         matcher.forced(40);
         matcher.explain(std::int32_t(chance.below(matcher.n_vocab())));
         matcher.captures();
+        matcher.progress();
         const std::int32_t token = chance.of(allowed);
         if (!matcher.advance(token)) fail("an allowed token is refused");
         if (chance.one_in(3)) {
