@@ -231,7 +231,7 @@ def load(
     vocab = Vocab.from_header(header)
     detection = family_of(vocab, chat_template or header.chat_template, family)
     template = template_for(header, vocab, detection.profile, chat_template)
-    sampling = recommended_sampling(header)
+    sampling = recommended_sampling(header, detection.profile.sampling)
     options = LoadOptions(n_ctx, gpu_layers, threads, flash_attention, n_seq)
     backend = LlamaBackend(path, options, on_progress=on_progress, verbose=verbose)
     return Model(
@@ -246,12 +246,13 @@ def load(
     )
 
 
-def recommended_sampling(header: gguf.Header) -> Sampling:
-    """What the file recommends (`general.sampling.*`, read by llama.cpp's tools as well).
+def recommended_sampling(header: gguf.Header, family: Mapping[str, float] = {}) -> Sampling:
+    """What the file recommends (`general.sampling.*`, read by llama.cpp's tools as well), else the
+    family's vendor.
 
     Values of the wrong type or out of range count as none: a recommendation blocks no model.
     """
-    given = Sampling()
+    given = replace(Sampling(), **family)  # type: ignore[arg-type]
     for name, (ours, kinds) in _RECOMMENDED.items():
         value: Any = header.metadata.get(f"general.sampling.{name}")
         if type(value) not in kinds or (name == "penalty_last_n" and value < 0):

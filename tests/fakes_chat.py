@@ -198,8 +198,8 @@ def _deaf(chat: FakeChat, text: str, limit: Any, form: Any, cancelled: Any) -> I
 
 def _tool(chat: FakeChat, *_: Any) -> Iterator[Event]:
     yield Text("Let me look.")
-    yield ToolCallStart(id="1")
-    yield ToolCallDelta(id="1", text='{"name": "get_weather"')
+    yield ToolCallStart(id="1", name="get_weather")
+    yield ToolCallDelta(id="1", text='{"city": "서울"')
     yield ToolCall(id="1", name="get_weather", arguments={"city": "서울", "days": 2})
     yield ToolResult(id="1", name="get_weather", content={"temperature": 21}, seconds=0.012)
     yield ToolCall(id="2", name="crash", arguments={})

@@ -267,7 +267,7 @@ def test_a_transcript_holds_the_calls_and_the_text_behind_the_last() -> None:
     usage = Usage(completion_tokens=3)
     events = [
         Text("Let me see."),
-        ToolCallStart("1"),
+        ToolCallStart("1", "look"),
         ToolCall("1", "look", {"at": "sky"}),
         ToolResult("1", "look", {"sky": "clear"}),
         Text("It is "),

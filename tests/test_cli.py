@@ -294,7 +294,10 @@ def test_progress_shows_only_on_a_terminal_and_only_when_it_takes_long(
 @pytest.mark.parametrize(
     "event, expected",
     [
-        (ToolCallStart(id="1"), {"type": "tool_call_start", "id": "1"}),
+        (
+            ToolCallStart(id="1", name="f"),
+            {"type": "tool_call_start", "id": "1", "name": "f"},
+        ),
         (
             Token(5, "é".encode()[:1], "sampled", 9, None),
             {

@@ -15,10 +15,19 @@ LAYERS: list[set[str]] = [
     {"errors", "messages", "events", "resources", "saved", "_version"},
     {"gguf", "tokenbytes", "special", "pretokenizers", "vocab", "fit", "store", "repository", "hub"}
     | {"backend", "llama", "device", "_native"},
-    {"profile", "template", "encoding", "tokenizer", "prompt", "sequence"},
-    {"constraint", "grammar", "dialect", "sampler"},
-    {"watch", "decode"},
-    {"tools", "toolcall", "model", "answer", "chat"},
+    {
+        "profile",
+        "family_file",
+        "families",
+        "template",
+        "encoding",
+        "tokenizer",
+        "prompt",
+        "sequence",
+    },
+    {"constraint", "grammar", "callgrammar", "dialect", "sampler"},
+    {"watch", "decode", "callreader"},
+    {"tools", "callfollower", "toolcall", "model", "answer", "chat"},
     {"cli", "__init__", "__main__"},
 ]
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

@@ -10,12 +10,13 @@ from fakes import byte_vocab
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.events import Control, Text, Thinking, ToolCallDelta
+from engine.events import Control, Text, Thinking
+from engine.profile import Header
 from engine.watch import CallStart, Marker, Utf8, Watch
 
 KOREAN = "서울은 맑고 22도입니다. 👨‍👩‍👧 e\u0301"
 CALL = Marker("call", "<tool_call>", None)
-START = Marker("call", '{"name":', None, at_start=True)
+START = Marker("call", '{"name":', None, "start")
 THINK = (Marker("think_open", "<think>", None), Marker("think_close", "</think>", None))
 
 
@@ -71,10 +72,10 @@ def test_a_text_opener_is_found_under_every_chunking_and_its_bytes_are_not_said(
     for token in ids:
         start = watch.begins_call(token)
         if start is not None:
-            events += watch.open_call(start, "call_1")
+            events += watch.open_call(start)
         events += watch.feed(token)
     assert text_of(events) == "Hi <tool "
-    assert text_of(events, ToolCallDelta) == "<tool_call>{"
+    assert watch.span == "call" and watch.finish() == []
 
 
 def test_an_opener_inside_a_longer_word_of_prose_is_not_one():
@@ -123,3 +124,63 @@ def test_control_tokens_are_named_and_never_part_of_the_text():
     end = watch._vocab.find("<|im_end|>")
     events = watch.feed(ids[0]) + watch.feed(end)
     assert events == [Text("ab"), Control(end, "<|im_end|>", "end of the turn")]
+
+
+def header_watch(pieces: list[bytes], *markers: Marker) -> tuple[Watch, list[int], dict[str, int]]:
+    """A watch of a family with headers, whose first one is open; the ids of its control texts."""
+    watch, ids = watch_pieces(pieces, *markers)
+    vocab = byte_vocab(("<|start|>", "<|channel|>", "<|message|>", "<|end|>"), ends=["<|end|>"])
+    spans = {"analysis": "thinking"}
+    headers = (
+        Header("<|start|>", "<|message|>", spans, is_open=True),
+        Header("<|channel|>", "<|message|>", spans),
+    )
+    watch = Watch(vocab, markers, {}, span="header", headers=headers)
+    return watch, ids, dict(vocab.ids)
+
+
+def test_a_header_is_not_said_and_tells_what_follows():
+    watch, _, ids = header_watch([])
+    events = []
+    for part in (
+        "<|channel|>",
+        "analysis",
+        "<|message|>",
+        "음",
+        "<|end|>",
+        "<|start|>",
+        "assistant",
+    ):
+        for token in [ids[part]] if part in ids else list(part.encode()):
+            events += watch.feed(token)
+    assert watch.span == "header"
+    for part in ("<|channel|>", "final", "<|message|>", "답"):
+        for token in [ids[part]] if part in ids else list(part.encode()):
+            events += watch.feed(token)
+    assert text_of(events, Thinking) == "음"
+    assert text_of(events) == "답"
+
+
+def test_an_opener_in_a_header_is_one_only_there():
+    marker = Marker("call", " to=functions.", None, "header")
+    watch, _, ids = header_watch([], marker)
+    for token in [ids["<|channel|>"], *b"final", ids["<|message|>"], *b"mail to=functions"]:
+        assert watch.begins_call(token) is None
+        watch.feed(token)
+    assert watch.begins_call(ord(".")) is None
+    watch, _, ids = header_watch([], marker)
+    for token in [ids["<|channel|>"], *b"commentary to=functions"]:
+        assert watch.begins_call(token) is None
+        watch.feed(token)
+    start = watch.begins_call(ord("."))
+    assert start is not None and len(start.held) == len(" to=functions")
+
+
+def test_a_start_opener_counts_behind_the_thinking_too():
+    watch, ids = watch_pieces(
+        [b"<think>", b"x", b"</think>", b"\n\n", b'{"name', b'":'], START, *THINK
+    )
+    for token in ids[:-1]:
+        assert watch.begins_call(token) is None
+        watch.feed(token)
+    assert watch.begins_call(ids[-1]) is not None

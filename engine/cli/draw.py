@@ -23,6 +23,7 @@ from engine.events import (
     Token,
     ToolCall,
     ToolCallDelta,
+    ToolCallStart,
     ToolProgress,
     ToolResult,
 )
@@ -93,7 +94,7 @@ class ScreenDrawer:
                 self._console.note(f"  .. {printable_line(text)}", "dim")
             case Notice(text=text):
                 self._console.note(f"! {printable_line(text)}", "red")
-            case Control() | ToolCallDelta():
+            case Control() | ToolCallStart() | ToolCallDelta():
                 self._draw_wire(event)
             case Finish():
                 self._draw_finish(event)
@@ -141,10 +142,13 @@ class ScreenDrawer:
         line = f"  -> {name}{text}  ({_seconds(result.seconds)})"
         self._console.note(line, "red" if result.is_error else "dim")
 
-    def _draw_wire(self, event: Control | ToolCallDelta) -> None:
-        """What the model writes on the wire: whole with --verbose, else a call while it grows."""
-        if isinstance(event, ToolCallDelta):
-            self._growing = self._growing if self._kind is ToolCallDelta else ""
+    def _draw_wire(self, event: Control | ToolCallStart | ToolCallDelta) -> None:
+        """A call while it grows, and control tokens with --verbose."""
+        if isinstance(event, ToolCallStart):
+            self._growing = f"{event.name} "
+            if self.verbose:
+                self._console.aside(f"{event.name} ")
+        elif isinstance(event, ToolCallDelta):
             self._growing = (self._growing + event.text)[-80:]
             if self.verbose:
                 self._console.aside(event.text)
