@@ -70,7 +70,7 @@ class Dialect:
         style = style or self.style
         text = CallGrammar(
             style.grammar,
-            read_text("grammars", "tools", style.grammar),
+            style.source or read_text("grammars", "tools", style.grammar),
             tools,
             self.set_of,
             self._markers().get,

@@ -1,12 +1,14 @@
 """Read models/*.toml strictly into `Profile` values.
 
-Knows the files' keys and types. Does not know which family a model is or what a family is for.
+Knows the files' keys and types, and what a grammar wants of the file that names it. Does not know
+which family a model is or what a family is for.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -78,13 +80,26 @@ KEYS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
         "has_text_after": (bool,),
     },
 }
+# The slots of a grammar that are about the tools (see `engine.callgrammar`); others are parts.
+TOOL_SLOTS: Final = frozenset(
+    ["NAME", "SCHEMA", "KEYWORDS", "PARAMETERS", "KEY", "SAME_KEY", "VALUE", "TEXT", "STRING"]
+    + ["JSON", "ITEMS", "SEPARATOR"]
+)
+_OPTIONAL_PARTS: Final = frozenset({"STOP"})
+_IN_GRAMMAR: Final = re.compile(
+    r"""(?P<string>"(?:\\.|[^"\\])*")|//[^\n]*|/(?:\\.|[^/\\\n])+/|(?P<marker><[^<>\s"]+>)"""
+    r"""|@(?P<slot>[A-Z][A-Z_]*)"""
+)
+# What is a token by its look: <|tool_calls|>, <｜tool▁sep｜>, [TOOL_CALLS].
+_TOKEN: Final = re.compile(r"<[|｜][^<>\s]+>|\[/?[A-Z][A-Z_]+\]")
 
 
 def read_profile(path: Path) -> Profile:
     """Read one models/*.toml.
 
-    Raises ProfileError naming the file and the key for a syntax error, an unknown key or a wrong
-    value.
+    A grammar that lies beside the file comes before one of that name under grammars/tools.
+    Raises ProfileError naming the file and the key for a syntax error, an unknown key, a wrong
+    value, or what a grammar needs and the file lacks.
     """
     file = _File(path)
     data = file.data
@@ -100,7 +115,7 @@ def read_profile(path: Path) -> Profile:
     thinking, checked = file.table("thinking"), file.table("checked")
     if thinking and not {"open", "close"} <= set(thinking):
         raise file.wrong("thinking", "open and close are needed")
-    return Profile(
+    found = Profile(
         name=path.stem,
         title=data.get("title", path.stem),
         tokens=file.names(detect, "detect", "tokens"),
@@ -114,12 +129,14 @@ def read_profile(path: Path) -> Profile:
         builtins=file.builtins(),
         styles=styles,
         template=file.table("template").get("source"),
-        call_ids=data.get("call_ids", ""),
+        call_ids=file.call_ids(),
         sampling=file.table("sampling"),
         checked=Checked(
             file.names(checked, "checked", "templates"), file.names(checked, "checked", "weights")
         ),
     )
+    file.check_tokens(found)
+    return found
 
 
 @cache
@@ -170,7 +187,7 @@ class _File:
 
     def names(self, table: Mapping[str, Any], where: str, key: str) -> tuple[str, ...]:
         values = table.get(key, [])
-        if not all(isinstance(value, str) for value in values):
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise self.wrong(f"{where}.{key}", "expected a list of texts")
         return tuple(values)
 
@@ -195,6 +212,14 @@ class _File:
             raise self.wrong("result.form", f"expected object or text, found {form.form!r}")
         return form
 
+    def call_ids(self) -> str:
+        form: str = self.data.get("call_ids", "")
+        try:
+            form.format(n=1, n0=0, name="x")
+        except (KeyError, IndexError, ValueError) as error:
+            raise self.wrong("call_ids", "expected text with {n}, {n0} or {name}") from error
+        return form
+
     def builtins(self) -> Builtins:
         table = self.table("builtins")
         tools = {
@@ -214,30 +239,82 @@ class _File:
                 known = ", ".join(deviations())
                 raise self.wrong(f"{where}.deviations", f"no {other!r}; known are {known}")
             others.append(deviations()[other])
+        source = self.grammar(table["grammar"], where)
+        self.check_parts(table.get("parts", {}), source, table["grammar"], where)
         given = {
             **table,
+            "source": source,
             "triggers": tuple(self.trigger(item, where) for item in table["triggers"]),
             "parts": {
-                key: self.part(value, where) for key, value in table.get("parts", {}).items()
+                key: self.part(value, f"{where}.parts.{key}")
+                for key, value in table.get("parts", {}).items()
             },
             "prompt": table.get("prompt", "").strip("\n"),
             "deviations": tuple(others),
         }
         return Style(name, **given)
 
+    def grammar(self, name: str, where: str) -> str:
+        """The text of a grammar beside this file, else of a shipped one."""
+        shipped = resource("grammars", "tools")
+        for folder in (self.path.parent, shipped):
+            if (folder / name).is_file():
+                try:
+                    return (folder / name).read_text(encoding="utf-8")
+                except (OSError, UnicodeDecodeError) as error:
+                    raise self.wrong(f"{where}.grammar", f"{name}: {error}") from error
+        known = ", ".join(sorted(path.name for path in shipped.glob("*.lark")))
+        raise self.wrong(
+            f"{where}.grammar", f"no {name!r} beside this file or among those shipped: {known}"
+        )
+
+    def check_parts(self, parts: Mapping[str, Any], source: str, grammar: str, where: str) -> None:
+        """That a grammar gets the parts it leaves open, and no others."""
+        wanted = {text for kind, text in _named_in(source) if kind == "slot"} - TOOL_SLOTS
+        for missing in sorted(wanted - set(parts)):
+            raise self.wrong(f"{where}.parts.{missing}", f"{grammar} needs this part")
+        for other in sorted(set(parts) - wanted - _OPTIONAL_PARTS):
+            words = ", ".join(sorted(wanted)) or "no parts"
+            raise self.wrong(f"{where}.parts.{other}", f"{grammar} has no such part, but {words}")
+
+    def check_tokens(self, found: Profile) -> None:
+        """That every token in a grammar is one that the file knows: else it would be mere text."""
+        said = {*found.markers, *found.tokens}
+        for style in found.styles.values():
+            parts = [text for part in style.parts.values() for text in _texts_of(part)]
+            known = " ".join([*said, *parts, *(trigger.text for trigger in style.triggers)])
+            for kind, text in _named_in(style.source):
+                for token in _TOKEN.findall(text) if kind != "slot" else ():
+                    if token not in known:
+                        what = f"{style.grammar} has {token}, which no key of this file declares"
+                        raise self.wrong(f"control.{token}", what)
+
     def trigger(self, item: Any, where: str) -> Trigger:
         kinds = get_args(TriggerKind)
         if not isinstance(item, dict) or len(item) != 1 or next(iter(item)) not in kinds:
             raise self.wrong(f"{where}.triggers", f"expected {{ {' | '.join(kinds)} = '...' }}")
         kind, text = next(iter(item.items()))
+        if not isinstance(text, str) or not text:
+            raise self.wrong(f"{where}.triggers", f"{kind}: expected a text that opens a call")
         return Trigger(kind, text)
 
     def part(self, value: Any, where: str) -> Part:
         if isinstance(value, list) and all(isinstance(text, str) for text in value):
             return tuple(value)
         if not isinstance(value, str):
-            raise self.wrong(f"{where}.parts", "expected a text or a list of texts")
+            raise self.wrong(where, "expected a text or a list of texts")
         return value
+
+
+def _texts_of(part: Part) -> tuple[str, ...]:
+    return (part,) if isinstance(part, str) else part
+
+
+def _named_in(source: str) -> Iterator[tuple[str, str]]:
+    """The slots, markers and strings of a grammar's text, each with its kind."""
+    for match in _IN_GRAMMAR.finditer(source):
+        if match.lastgroup is not None:
+            yield match.lastgroup, match[match.lastgroup]
 
 
 _WORDS: Final = {

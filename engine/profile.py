@@ -44,7 +44,8 @@ Part = str | tuple[str, ...]
 class Style:
     """One way in which a family writes calls.
 
-    `parts` are the texts that the grammar's file leaves open. `prompt` tells the model of its tools
+    `grammar` names a file under grammars/tools, or what `source` is, Lark text from elsewhere.
+    `parts` are the texts that the grammar leaves open. `prompt` tells the model of its tools
     where the template doesn't; `answer` is what a message begins with that is no call, for models
     that would never begin a call by themselves. `separator` stands between the calls of one
     message, where there may be several (None: one). `written` is how a call looks in a history that
@@ -63,6 +64,7 @@ class Style:
     written: str = ""
     deviations: tuple[Style, ...] = ()
     has_text_after: bool = False
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
