@@ -105,7 +105,7 @@ def test_what_is_typed_while_an_answer_runs_is_the_next_message(terminal: Termin
 
 def test_a_call_shows_while_it_is_written(terminal: Terminal) -> None:
     terminal.say("tool")
-    terminal.expect('* {"name": "get_weather"')
+    terminal.expect('* get_weather {"city": "서울"')
     terminal.expect("* get_weather(city=")
 
 
