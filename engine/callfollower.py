@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.callreader import CallReader, ReadCall, python_value
@@ -18,7 +19,8 @@ from engine.constraint import Constraint
 from engine.dialect import Dialect
 from engine.errors import GrammarError
 from engine.events import Event, Notice
-from engine.grammar.kinds import Root, kinds_of
+from engine.grammar.kinds import ALL, Root, kind_of, kinds_of
+from engine.grammar.shape import check_shape
 from engine.messages import JSON, Call, ToolSpec
 from engine.profile import Style
 from engine.watch import CallStart
@@ -52,10 +54,8 @@ class CallFollower:
 
     def _begin_both(self, tools: Sequence[ToolSpec], start: CallStart) -> None:
         for options in ({"is_lenient": True}, {"is_loose": True}):
-            matcher = self._dialect.matcher(
-                tools, style=start.style, prefix=start.prefix, **options
-            )
             try:
+                matcher = self._matcher(tools, start, options)
                 for token in start.held:
                     matcher.advance(token)
             except GrammarError:
@@ -63,6 +63,22 @@ class CallFollower:
             self._readers.append((matcher, self._reader()))
         if not self._readers:
             self._broken = "its beginning is none of this format"
+
+    def _matcher(
+        self, tools: Sequence[ToolSpec], start: CallStart, options: Mapping[str, bool]
+    ) -> Constraint:
+        """A matcher for these tools; what can't be enforced of one is not asked of it."""
+        try:
+            return self._dialect.matcher(tools, style=start.style, prefix=start.prefix, **options)
+        except GrammarError:
+            refused = {tool.name for tool, _ in self._dialect.check(tools)}
+            open_tools = [
+                replace(tool, parameters={"type": "object"}) if tool.name in refused else tool
+                for tool in tools
+            ]
+            return self._dialect.matcher(
+                open_tools, style=start.style, prefix=start.prefix, **options
+            )
 
     def _reader(self) -> CallReader:
         return CallReader(self._make_id, self._dialect.profile.builtins.code or "code")
@@ -142,15 +158,20 @@ class CallFollower:
     def finish(self) -> tuple[list[Call], str | None]:
         """The calls, and why they could not be read."""
         if self._broken is not None or not self._readers:
-            return [], self._broken or "it can't be read"
+            return [], self._void(self._broken or "it can't be read")
         matcher, reader = self._readers[0]
         if not matcher.is_accepting and not matcher.is_done:
-            return [], "it ends before the call is complete"
+            return [], self._void("it ends before the call is complete")
         reader.take(*matcher.progress(), matcher.text)
         try:
             return [self._call(read) for read in reader.calls], None
         except GrammarError as error:
             return [], error.message
+
+    def _void(self, reason: str) -> str:
+        """The reason, and which calls of the same message are void with the one it is about."""
+        names = [call.name for call in self._readers[0][1].calls[:-1]] if self._readers else []
+        return f"{reason}; the calls before it ({', '.join(names)}) are not run" if names else reason
 
     def _call(self, read: ReadCall) -> Call:
         arguments = read.arguments()
@@ -164,25 +185,38 @@ def _repaired(raw: Mapping[str, str], schema: Any) -> dict[str, JSON]:
     """What a loose reading took for the wrong type, by what the schema wants.
 
     Text that looks like JSON stays text where only text is allowed; where no text is, Python's
-    notation is read as well.
+    notation is read as well. What fits neither way stays as it was read.
     """
-    properties = schema.get("properties", {}) if isinstance(schema, Mapping) else {}
-    root, out = Root(schema), dict[str, JSON]()
+    out: dict[str, JSON] = {}
     for key, text in raw.items():
-        kinds = kinds_of(properties.get(key, True), root)
+        kinds = _kinds_of(key, schema)
         if kinds == {"string"}:
             out[key] = text
         elif "string" not in kinds and not _is_json(text):
             try:
-                out[key] = python_value(text)
+                value = python_value(text)
             except GrammarError:
                 continue  # the tool's own check will say it
+            if kind_of(value) in kinds:
+                out[key] = value
     return out
+
+
+def _kinds_of(key: str, schema: Any) -> frozenset[str]:
+    """What an argument may be, as far as the schema can be read."""
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(properties, Mapping):
+        return ALL
+    try:
+        check_shape(schema)
+        return kinds_of(properties.get(key, True), Root(schema))
+    except GrammarError:
+        return ALL
 
 
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -41,10 +41,13 @@ from typing import Any, Final, Literal
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import lark_json
 from engine.grammar.kinds import Root, kinds_of
+from engine.grammar.shape import check_shape
 from engine.messages import ToolSpec
 
 ToolSet = Literal["function", "builtin", "code"]
 MAX_PARAMETERS: Final = 60  # of one object; the core tells this many apart in any order
+MAX_NESTING: Final = 32  # of objects, lists and alternatives that are written by @VALUE
+MAX_VALUES: Final = 5000  # written by @VALUE, over all tools
 
 _ARGUMENTS: Final = r'\((?:\s*"(?:\\.|[^"\\])*"\s*,?)*\)'
 _TOKEN = re.compile(
@@ -103,6 +106,19 @@ class CallGrammar:
             else:
                 self._plain.append((name, attributes, body))
         self._roots = [Root(tool.parameters) for tool in self.tools]
+        self._n_values = self._nesting = 0
+        for index in range(len(self.tools)):
+            if not self._is_open(index):
+                self._check_tool(index)
+
+    def _check_tool(self, index: int) -> None:
+        try:
+            check_shape(self.tools[index].parameters)
+        except SchemaError as error:
+            message = f"{self.name}: {error.message}"
+            raise SchemaError(message, **{**error.data, "tool": self.tools[index].name}) from error
+        if "object" not in kinds_of(self.tools[index].parameters, self._roots[index]):
+            raise self._refusal(self._root(index), None, "arguments are an object, it allows none")
 
     def text(self, prefix: bytes = b"", answer: str = "") -> str:
         """The grammar. `prefix` comes before the call, `answer` may come instead of it.
@@ -197,8 +213,9 @@ class CallGrammar:
             case "@NAME":
                 return _ANY_NAME if self._is_open(scope.tool) else literal(self._name(scope))
             case "@SCHEMA":
-                whole = {"type": "object"} if self.is_loose else self.tools[scope.tool].parameters
-                return lark_json(whole)
+                if self.is_loose:
+                    return lark_json({"type": "object"})
+                return lark_json(self._part_of(scope, {"object"}))
             case "@KEYWORDS":
                 return self._keywords(scope)
             case "@PARAMETERS":
@@ -257,6 +274,18 @@ class CallGrammar:
         return root.whole(narrowed if scope.schema is not True else {"type": sorted(kinds)})
 
     def _value(self, scope: Scope) -> str:
+        self._n_values += 1
+        if self._nesting >= MAX_NESTING or self._n_values > MAX_VALUES:
+            most = MAX_NESTING if self._nesting >= MAX_NESTING else MAX_VALUES
+            what = f"more than {most} values {'inside each other' * (most == MAX_NESTING)}"
+            raise self._refusal(scope, None, what.rstrip())
+        self._nesting += 1
+        try:
+            return self._written(scope)
+        finally:
+            self._nesting -= 1
+
+    def _written(self, scope: Scope) -> str:
         schema, pointer = self._roots[scope.tool].resolved(scope.schema, scope.pointer)
         inner = self._branches(schema)
         own = [kind for kind in _BY_KIND if kind in self._templates]
@@ -316,6 +345,8 @@ class CallGrammar:
         parts = []
         for key, value in properties.items():
             if not kinds_of(value, self._roots[scope.tool]):
+                if key in required:
+                    raise self._refusal(scope, "required", f"{key!r} allows no value", pointer)
                 continue
             inner = Scope(scope.tool, value, f"{pointer}/properties/{_escaped(key)}", key)
             parts.append(self._copy("parameter", inner) + ("" if key in required else "?"))
@@ -351,7 +382,7 @@ class CallGrammar:
         self, scope: Scope, keyword: str | None, what: str, pointer: str | None = None
     ) -> SchemaError:
         where = scope.pointer if pointer is None else pointer
-        at = "/".join(filter(None, (where, keyword))) or "the schema"
+        at = f"{where}/{keyword}" if keyword else where or "the schema"
         return SchemaError(
             f"{self.name}: {at}: {what}",
             tool=self._name(scope),

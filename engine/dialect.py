@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from engine.callgrammar import CallGrammar, ToolSet, literal
 from engine.constraint import Constraint, Encode, Terminals
 from engine.errors import GrammarError, SchemaError
-from engine.grammar import Grammar
+from engine.grammar import Grammar, Limits
 from engine.messages import ToolSpec
 from engine.profile import Profile, Style
 from engine.resources import read_text
 from engine.vocab import Vocab
+
+# Of texts that are written here, for any number of tools: 50 with 60 arguments are 13,700 rules.
+_LIMITS: Final = Limits(source_bytes=1 << 24, rules=1 << 18)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,9 @@ class Dialect:
             self.profile.builtins.tools,
             is_loose,
         ).text(prefix, style.answer if or_answer else "")
-        if not (is_lenient or is_loose):
-            return Grammar.from_lark(text, style.grammar)
-        options: dict[str, Any] = {"whitespace": "flexible", "any_order": True, "escapes": "any"}
+        options: dict[str, Any] = {"limits": _LIMITS}
+        if is_lenient or is_loose:
+            options |= {"whitespace": "flexible", "any_order": True, "escapes": "any"}
         return Grammar.from_lark(text, style.grammar, **options)
 
     def matcher(self, tools: Sequence[ToolSpec], **options: Any) -> Constraint:
@@ -109,8 +112,16 @@ class Dialect:
             try:
                 self.matcher([tool])
             except GrammarError as error:
-                refused.append((tool, _refusal(tool, error)))
+                refused.append((tool, _refusal(tool, self._as_json(tool) or error)))
         return refused
+
+    def _as_json(self, tool: ToolSpec) -> GrammarError | None:
+        """What is wrong with the whole schema, by a pointer into it, whatever the notation."""
+        try:
+            self.constraint(Grammar.from_schema(tool.parameters))
+        except GrammarError as error:
+            return error
+        return None
 
 
 def _refusal(tool: ToolSpec, error: GrammarError) -> SchemaError:

@@ -173,10 +173,9 @@ class Turn:
 
     def _demand_call(self) -> None:
         """Hold the model to a call from the next token on, once it is done with thinking."""
-        if self._watch.span in ("text", "header") and not self.is_in_call:
-            matcher = self._matcher(CallStart())
-            if self._options.constrain:
-                self.constraint = matcher
+        is_due = self._watch.span in ("text", "header") and not self.is_in_call
+        if is_due and self._options.constrain:
+            self.constraint = self._matcher(CallStart())
 
     # Choosing
 
@@ -237,19 +236,20 @@ class Turn:
 
     def _matcher_or_none(self, start: CallStart) -> Constraint | None:
         """The matcher of a call that begins so; None where the tokens held are no call's."""
+        matcher = self._matcher(start)
         try:
-            return self._matcher(start)
+            for token in start.held:
+                matcher.advance(token)
         except GrammarError:
             return None
+        return matcher
 
     def _matcher(self, start: CallStart, *, or_answer: bool = False) -> Constraint:
+        """The matcher at the beginning of a call, before the tokens that are held."""
         assert self._dialect is not None  # tools are only given with a dialect
-        matcher = self._dialect.matcher(
+        return self._dialect.matcher(
             self._tools, style=start.style, prefix=start.prefix, or_answer=or_answer
         )
-        for token in start.held:
-            matcher.advance(token)
-        return matcher
 
     # Taking
 
@@ -357,7 +357,7 @@ class Turn:
         events: list[Event] = [ToolCall(c.id, c.name, c.arguments) for c in calls]
         if broken is not None:
             self.result.broken = broken
-            events.append(Notice(f"a call could not be read: {broken}"))
+            events.append(Notice(f"a call could not be read: {broken}", {"kind": "broken"}))
         return events
 
     def cut(self) -> list[Event]:

@@ -20,12 +20,14 @@ class Root:
 
     def __init__(self, schema: Any) -> None:
         self.schema = schema
+        self.kinds: dict[str, frozenset[str]] = {}  # of references that were followed
 
     def whole(self, part: Any) -> Any:
         """`part` as a schema of its own, with the definitions that it may refer to."""
         if not isinstance(part, Mapping) or part is self.schema:
             return part
-        shared = {key: self.schema[key] for key in ("$defs", "definitions") if key in self.schema}
+        above = self.schema if isinstance(self.schema, Mapping) else {}
+        shared = {key: above[key] for key in ("$defs", "definitions") if key in above}
         return {**part, **shared}
 
     def resolved(self, schema: Any, pointer: str) -> tuple[Any, str]:
@@ -67,8 +69,11 @@ def kinds_of(schema: Any, root: Root, depth: int = 0) -> frozenset[str]:
     if depth > MAX_CHAIN:
         return ALL
     if "$ref" in schema:
-        target, _ = root.resolved(schema, "")
-        return kinds_of(target, root, depth + 1)
+        target, name = root.resolved(schema, "")
+        if name not in root.kinds:
+            root.kinds[name] = ALL  # of one that comes back to itself
+            root.kinds[name] = kinds_of(target, root, depth + 1)
+        return root.kinds[name]
     found = ALL
     if "type" in schema:
         named = schema["type"]
