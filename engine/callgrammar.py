@@ -18,6 +18,7 @@ the tool or the part of its arguments that the copy is for:
                         and `null@` where the file has them, else `other@` or JSON
     @TEXT("end", ...)   a string's characters as they are, in which no `end` (or the part STOP)
                         appears
+    @QUOTED("quote")    the inside of a Python string; escapes only where any string may stand
     @STRING, @JSON      a string, or any value, as JSON writes it
     @ITEMS("sep")       an array's items, by `@VALUE`
 
@@ -226,6 +227,8 @@ class CallGrammar:
                 return self._value(scope)
             case "@TEXT":
                 return self._text(scope, given or [str(self.parts.get("STOP", ""))])
+            case "@QUOTED":
+                return self._quoted(scope, given[0])
             case "@STRING":
                 return lark_json(self._part_of(scope, {"string"}))
             case "@JSON":
@@ -262,6 +265,13 @@ class CallGrammar:
         parts = ["%text " + json.dumps(self._part_of(scope, {"string"}))]
         parts += [f"~({_ANYTHING} {literal(end)} {_ANYTHING})" for end in ends if end]
         return self._rule("TEXT", scope.tool, " & ".join(parts))
+
+    def _quoted(self, scope: Scope, quote: str) -> str:
+        schema, _ = self._roots[scope.tool].resolved(scope.schema, scope.pointer)
+        if isinstance(schema, Mapping) and set(schema) - _SILENT - {"type"}:
+            return self._text(scope, (quote, "\\"))  # what the schema counts has no escapes in it
+        inside = rf"[^\\{quote}]|\\[\\'\"abfnrtv]|\\x[01][0-9a-fA-F]"
+        return self._rule("TEXT", scope.tool, f"/(?:{inside})*/")
 
     # Values
 

@@ -83,7 +83,7 @@ KEYS: Final[Mapping[str, Mapping[str, tuple[type, ...]]]] = {
 # The slots of a grammar that are about the tools (see `engine.callgrammar`); others are parts.
 TOOL_SLOTS: Final = frozenset(
     ["NAME", "SCHEMA", "KEYWORDS", "PARAMETERS", "KEY", "SAME_KEY", "VALUE", "TEXT", "STRING"]
-    + ["JSON", "ITEMS", "SEPARATOR"]
+    + ["QUOTED", "JSON", "ITEMS", "SEPARATOR"]
 )
 _OPTIONAL_PARTS: Final = frozenset({"STOP"})
 _IN_GRAMMAR: Final = re.compile(
