@@ -171,7 +171,9 @@ class CallFollower:
     def _void(self, reason: str) -> str:
         """The reason, and which calls of the same message are void with the one it is about."""
         names = [call.name for call in self._readers[0][1].calls[:-1]] if self._readers else []
-        return f"{reason}; the calls before it ({', '.join(names)}) are not run" if names else reason
+        return (
+            f"{reason}; the calls before it ({', '.join(names)}) are not run" if names else reason
+        )
 
     def _call(self, read: ReadCall) -> Call:
         arguments = read.arguments()

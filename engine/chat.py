@@ -405,11 +405,6 @@ class Chat:
         return reason
 
     def _run_calls(self, turn: Turn, limits: Limits) -> Generator[Event, None, FinishReason | None]:
-        if turn.result.broken is not None:
-            problem = f"the call could not be read: {turn.result.broken}"
-            error: JSON = {"error": {"type": "InvalidCall", "message": problem}}
-            self.messages.append(Message("tool", error, name="error"))
-            return None
         for event in run_calls(
             turn.result.calls,
             self._tools,
@@ -422,6 +417,10 @@ class Chat:
                     Message("tool", event.content, call_id=event.id, name=event.name)
                 )
             yield event
+        if turn.result.broken is not None:
+            problem = f"the call could not be read: {turn.result.broken}"
+            error: JSON = {"error": {"type": "InvalidCall", "message": problem}}
+            self.messages.append(Message("tool", error, name="error"))
         return "cancelled" if limits.cancelled is not None and limits.cancelled() else None
 
     def _close_calls(self) -> None:
