@@ -51,7 +51,7 @@ def detect(
     (where there is one); of several that fit, the one with more evidence wins.
     """
     fitting: list[tuple[int, Profile, list[str]]] = []
-    for item in candidates or profiles().values():
+    for item in profiles().values() if candidates is None else candidates:
         if not item.tokens and not item.template_marks:
             continue
         if any(vocab.find(text) is None for text in item.tokens):

@@ -16,8 +16,9 @@ from engine import fit, gguf
 from engine.backend import Backend
 from engine.dialect import Dialect
 from engine.errors import TemplateError, UsageError
-from engine.families import Detection, detect, profile
+from engine.families import Detection, profile
 from engine.messages import ToolSpec
+from engine.probing import recognise
 from engine.profile import Profile
 from engine.prompt import Prompt
 from engine.sampler import Sampler, Sampling
@@ -267,10 +268,10 @@ def recommended_sampling(header: gguf.Header, family: Mapping[str, float] = {}) 
 
 
 def family_of(vocab: Vocab, template: str | None, family: str | None) -> Detection:
-    """The family asked for by name, else the one detected."""
+    """The family asked for by name, else the one detected or read off the template."""
     if family is not None:
         return Detection(profile(family), "asked for by name")
-    return detect(vocab, template)
+    return recognise(vocab, template)
 
 
 def template_for(

@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
         "prompt",
         "sequence",
     },
-    {"constraint", "grammar", "callgrammar", "dialect", "sampler"},
+    {"constraint", "grammar", "callgrammar", "dialect", "sampler"} | {"framing", "probing"},
     {"watch", "decode", "callreader"},
     {"tools", "callfollower", "toolcall", "model", "answer", "chat"},
     {"cli", "__init__", "__main__"},

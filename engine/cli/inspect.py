@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from engine.families import Detection
     from engine.fit import Memory
     from engine.gguf import Header
+    from engine.profile import EndMeaning, Profile
     from engine.vocab import Vocab
 
 DEFAULT_CTX = 8192
@@ -39,6 +40,12 @@ def inspect(
             show_default=False,
         ),
     ] = 0,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            "--family", help="Show it as this family instead of detecting it.", show_default=False
+        ),
+    ] = None,
     all_tokens: Annotated[
         bool, typer.Option("--all", help="Show control tokens without a known meaning as well.")
     ] = False,
@@ -60,14 +67,14 @@ def inspect(
         notes.append(error.message)
     needed = memory(header, ctx_size or min(header.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX))
     notes.extend(needed.notes)
-    vocab, detection, problem = _vocabulary(header)
+    vocab, detection, problem = _vocabulary(header, family)
     notes.extend(problem)
     sha256, problem = _template_hash(header)
     notes.extend(problem)
     notes.extend(_missing(header, vocab))
     control = _control_tokens(header, vocab, detection)
     if json:
-        facts = _facts(header, needed, detection, sha256)
+        facts = _facts(header, needed, vocab, detection, sha256)
         if metadata:
             facts["metadata"] = {key: _brief(value) for key, value in header.metadata.items()}
         tokens = [{"id": t.id, "text": t.text, "meaning": t.meaning} for t in control]
@@ -94,10 +101,12 @@ def _print_tokens(control: list[ControlToken], all_tokens: bool) -> int:
     return len(control) - len(shown)
 
 
-def _vocabulary(header: Header) -> tuple[Vocab | None, Detection | None, list[str]]:
+def _vocabulary(
+    header: Header, family: str | None
+) -> tuple[Vocab | None, Detection | None, list[str]]:
     """The vocabulary and the family, or why there are none: a projector is inspected too."""
     from engine.errors import ModelError
-    from engine.families import detect
+    from engine.model import family_of
     from engine.vocab import Vocab
 
     if "tokenizer.ggml.tokens" not in header.metadata:
@@ -106,7 +115,7 @@ def _vocabulary(header: Header) -> tuple[Vocab | None, Detection | None, list[st
         vocab = Vocab.from_header(header)
     except ModelError as error:
         return None, None, [error.message]
-    return vocab, detect(vocab, header.chat_template), []
+    return vocab, family_of(vocab, header.chat_template, family), []
 
 
 def _missing(header: Header, vocab: Vocab | None) -> list[str]:
@@ -157,8 +166,42 @@ def _control_tokens(
     ]
 
 
+def _ends(vocab: Vocab | None, detection: Detection | None) -> dict[str, EndMeaning]:
+    """The tokens of this vocabulary that end a message, and what each says."""
+    if vocab is None or detection is None:
+        return {}
+    meanings = detection.profile.end_meanings(vocab)
+    return {vocab.texts[token]: meaning for token, meaning in sorted(meanings.items())}
+
+
+def _style_facts(profile: Profile) -> list[dict[str, Any]]:
+    """How the family writes calls, its default style first."""
+    return [
+        {
+            "name": style.name,
+            "grammar": style.grammar,
+            "triggers": [{trigger.kind: trigger.text} for trigger in style.triggers],
+            "deviations": [other.name for other in style.deviations],
+        }
+        for style in profile.styles.values()
+    ]
+
+
+def _calls_text(profile: Profile) -> str:
+    """What opens a call, by style: `token <tool_call>`."""
+    return "; ".join(
+        f"{style.name} opened by "
+        + " or ".join(f"{each.kind} {each.text!r}" for each in style.triggers)
+        for style in profile.styles.values()
+    )
+
+
 def _facts(
-    header: Header, needed: Memory, detection: Detection | None, template_sha256: str
+    header: Header,
+    needed: Memory,
+    vocab: Vocab | None,
+    detection: Detection | None,
+    template_sha256: str,
 ) -> dict[str, Any]:
     return {
         "name": header.name,
@@ -178,6 +221,8 @@ def _facts(
         "chat_templates": sorted(header.chat_templates),
         "family": detection.profile.name if detection else None,
         "family_reason": detection.reason if detection else None,
+        "styles": _style_facts(detection.profile) if detection else [],
+        "ends": _ends(vocab, detection),
         "memory": {
             "n_ctx": needed.n_ctx,
             "weights": needed.weights,
@@ -196,8 +241,10 @@ def _labels(
     sha256: str,
 ) -> dict[str, str]:
     from engine.cli.table import count_text, size_text
+    from engine.profile import IN_WORDS
 
     template = f"sha256 {sha256}" if sha256 else "none"
+    ends = _ends(vocab, detection)
     if header.chat_templates:
         template += f"; also {', '.join(sorted(header.chat_templates))}"
     parts = f" in {header.split_count} files" if header.split_count > 1 else ""
@@ -217,6 +264,8 @@ def _labels(
         "vocabulary": f"{vocab.n_vocab} tokens, {vocab.model} ({vocab.pre})" if vocab else "none",
         "template": template,
         "family": f"{detection.profile.title} ({detection.reason})" if detection else "",
+        "calls": _calls_text(detection.profile) if detection else "",
+        "ends": ", ".join(f"{text} {IN_WORDS[how]}" for text, how in ends.items()),
         "memory": f"about {size_text(needed.total)} for {needed.n_ctx} tokens: weights "
         f"{size_text(needed.weights)}, cache {size_text(needed.kv)}, "
         f"compute {size_text(needed.compute)}"

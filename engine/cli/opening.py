@@ -85,6 +85,8 @@ def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
         max_steps=options.max_steps,
         style=options.style,
         thinking=options.thinking,
+        thinking_budget=options.thinking_budget,
+        strict_format=options.strict_format,
     )
     chat.sampling = dataclasses.replace(chat.sampling, **options.sampling)
     return chat
@@ -101,5 +103,7 @@ def load_chat(path: Path, model: Model, tools: list[Tool], options: Options) -> 
         max_steps=options.max_steps,
         style=options.style,
         thinking=options.thinking,
+        thinking_budget=options.thinking_budget,
+        strict_format=options.strict_format,
     )
     return Chat.load(path, model, tools, settings)

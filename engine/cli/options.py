@@ -55,6 +55,15 @@ class Options:
             help="Ask for thinking or switch it off, where the model's template can.",
         ),
     ] = None
+    thinking_budget: Annotated[
+        int | None,
+        _option(
+            "--thinking-budget",
+            min=1,
+            metavar="N",
+            help="End the model's thinking after N tokens; none: when it likes.",
+        ),
+    ] = None
     system: Annotated[str | None, _option("--system", help="The system prompt.")] = None
     temperature: Annotated[
         float | None, _option("--temp", min=0.0, help="Temperature; 0 takes the likeliest token.")
@@ -101,6 +110,13 @@ class Options:
     no_constrain: Annotated[
         bool,
         _option("--no-constrain", help="Let the model write calls freely, valid or not."),
+    ] = False
+    strict_format: Annotated[
+        bool,
+        _option(
+            "--strict-format",
+            help="Take calls in the family's own format alone, none of its known slips.",
+        ),
     ] = False
     no_force: Annotated[
         bool,
