@@ -81,14 +81,17 @@ class CallFollower:
             )
 
     def _reader(self) -> CallReader:
-        return CallReader(self._make_id, self._dialect.profile.builtins.code or "code")
+        def new_id(name: str) -> str:
+            return self._make_id(name, len(reader.calls))
 
-    def _make_id(self, name: str) -> str:
+        reader = CallReader(new_id, self._dialect.profile.builtins.code or "code")
+        return reader
+
+    def _make_id(self, name: str, index: int) -> str:
         # The loose reading finds the same calls as the strict one, in the same order.
         made = list(self._ids)
-        taken = len(self._readers[-1][1].calls) if self._readers else 0
-        if taken < len(made):
-            return made[taken]
+        if index < len(made):
+            return made[index]
         call_id, wire_id = self._new_id(name)
         self._ids[call_id] = wire_id
         return call_id

@@ -129,7 +129,6 @@ class Watch:
         self._buffer = b""
         self._base = 0  # where the buffer begins, counted in bytes of the message
         self._done = 0  # how many of the buffer's bytes are emitted
-        self._lead = 0  # bytes of the next token that come before a call's opener
         self._tokens: list[tuple[int, int]] = []  # id, length of each token in the buffer
         self._is_fresh = True  # nothing of this stretch of text is emitted
 
@@ -183,10 +182,12 @@ class Watch:
 
     def open_call(self, start: CallStart) -> list[Event]:
         """Say the text before the opener and take what follows for a call."""
-        # Bytes before the opener in a token that is yet to be fed are text as well.
-        self._lead = max(0, start.place - self._base - len(self._buffer))
-        is_header = self.span == "header"
-        events = [] if is_header else self._say(start.place - self._base - self._lead)
+        events: list[Event] = []
+        if self.span != "header":
+            if start.place > self._base + len(self._buffer):
+                self._buffer += start.prefix  # of the opener's own token, which is yet to be fed
+            events = self._pass_marks()
+            events += self._say(start.place - self._base)
         self._drop_all()
         self.span = "call"
         return events
@@ -202,9 +203,7 @@ class Watch:
             return self._feed_control(token, marker)
         data = self._vocab.data(token)
         if self.span == "call":
-            said = self._utf8.feed(data[: self._lead])
-            self._lead = 0
-            return [Text(said)] if said else []
+            return []
         if self.span != "header" and not self._texts and not self._starts:
             self._base += len(data)
             return self._spoken(self._utf8.feed(data))
@@ -246,7 +245,12 @@ class Watch:
         self._drop_all()
 
     def _release(self) -> list[Event]:
-        """Say all that can no longer become a marker, and follow thinking marks that are text."""
+        """Say all that can no longer become a marker."""
+        events = self._pass_marks()
+        return events + self._say(len(self._buffer) - self._hold())
+
+    def _pass_marks(self) -> list[Event]:
+        """Follow the marks in the buffer that are text, and say what stands before them."""
         events: list[Event] = []
         while True:
             found = [
@@ -264,7 +268,7 @@ class Watch:
             self._done = behind - self._base
             self.span = "thinking" if kind == "think_open" else "text"
             self._is_fresh = True
-        return events + self._say(len(self._buffer) - self._hold())
+        return events
 
     def _hold(self) -> int:
         """How many of the last bytes may be the beginning of a marker."""
