@@ -118,6 +118,7 @@ class CallFollower:
         for index, (matcher, reader) in enumerate(self._readers):
             try:
                 matcher.advance(token)
+                told = reader.take(*matcher.progress(), matcher.text)
             except GrammarError as error:
                 if index == 0 and was_strict:
                     events.append(self._departure(token, matcher, error))
@@ -127,7 +128,6 @@ class CallFollower:
                         self._readers = [(matcher, reader)]
                         return events
                 continue
-            told = reader.take(*matcher.progress(), matcher.text)
             events += told if index == 0 and was_strict else []
             kept.append((matcher, reader))
         self._readers = kept

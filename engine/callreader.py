@@ -3,7 +3,7 @@
 Knows captures and how each notation writes values. Does not know grammars, tokens or tools.
 
 The arguments come out as JSON text piece by piece, whatever the notation on the wire: what is
-certain of a string as it comes, other values when they are complete. The pieces only ever grow, so
+certain of JSON and of a string as it comes, other values when they are complete. The pieces only ever grow, so
 they don't depend on how the bytes fall into tokens.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,21 @@ from engine.errors import GrammarError
 from engine.events import Event, ToolCallDelta, ToolCallStart
 from engine.messages import JSON
 
-_VALUES: Final = ("text", "json", "quoted", "python", "any", "object", "array")
-_STREAMED: Final = ("arguments", "text", "quoted", "code")
+_RAW: Final = ("arguments", "json")  # JSON on the wire already
+_STREAMED: Final = (*_RAW, "text", "quoted", "code")
 _PYTHON_NAMES: Final = {"true": True, "false": False, "null": None, "none": None}
 _ESCAPE: Final = re.compile(
     r"""\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|.)""", re.DOTALL
+)
+_ESCAPES: Final = dict(zip("abfnrtv\\'\"\n", "\a\b\f\n\r\t\v\\'\"\0", strict=True)) | {"\n": ""}
+# What may become an escape, or with the next one a character in two halves.
+_OPEN_ESCAPE: Final = re.compile(
+    rb"""(?:\\u[dD][89abAB][0-9a-fA-F]{2})?
+    \\(?:x[0-9a-fA-F]{0,2}|u[0-9a-fA-F]{0,4}|U[0-9a-fA-F]{0,8}|[0-7]{1,3}|.)?""",
+    re.DOTALL | re.VERBOSE,
+)
+_PYTHON: Final = re.compile(
+    r"""(?P<text>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?<![\w.])0+(?=[0-9])""", re.DOTALL
 )
 
 
@@ -42,8 +53,8 @@ class ReadCall:
         """The arguments. Raises GrammarError where they are no JSON object."""
         text = "".join(self.pieces)
         try:
-            value = json.loads(text) if text.strip() else {}
-        except ValueError as error:
+            value = _whole_json(json.loads(text, parse_float=_finite) if text.strip() else {})
+        except (ValueError, RecursionError) as error:
             raise GrammarError(f"arguments of {self.name!r} are not JSON: {error}") from error
         if not isinstance(value, dict):
             raise GrammarError(f"arguments of {self.name!r} are not a JSON object")
@@ -93,6 +104,8 @@ class CallReader:
                 return [*self._start(self._code_tool), *self._write('{"code": "')]
             case "text" | "quoted":
                 return self._write(self._comma() + '"')
+            case "json":
+                return self._write(self._comma())
             case "object" | "array":
                 opener = self._comma() + ("{" if name == "object" else "[")
                 self._containers.append(_Container("}" if name == "object" else "]"))
@@ -106,7 +119,7 @@ class CallReader:
                 return self._start(_decoded(text(begin, place)))
             case "id":
                 return self._take_id(_decoded(text(begin, place)))
-            case "arguments":
+            case "arguments" | "json":
                 return self._stream(name, place, text, is_end=True)
             case "text" | "quoted" | "code":
                 rest = self._stream(name, place, text, is_end=True)
@@ -118,7 +131,7 @@ class CallReader:
                 top.key = _decoded(text(begin, place))
                 top.count += 1
                 return self._write(", " * (top.count > 1) + _json(top.key) + ": ")
-            case "json" | "python" | "any":
+            case "python" | "any":
                 return self._value(name, _decoded(text(begin, place)))
         return []
 
@@ -146,15 +159,16 @@ class CallReader:
 
     def _value(self, name: str, text: str) -> list[Event]:
         before = self._comma()
-        if name == "json":
-            return self._write(before + text)
         if name == "python":
-            return self._write(before + _json(python_value(text)))
+            try:
+                return self._write(before + _json(python_value(text)))
+            except GrammarError:
+                return self._write(before + _json(text))  # the tool's own check will say it
         if len(self._containers) == 1 and self.calls:
             self.calls[-1].raw[self._containers[0].key] = text
         try:
-            json.loads(text)
-        except ValueError:
+            json.loads(text, parse_float=_finite, parse_constant=_finite)
+        except (ValueError, RecursionError):
             text = _json(text)
         return self._write(before + text)
 
@@ -168,7 +182,7 @@ class CallReader:
             piece = _json(_unescaped(_decoded(data[:said])))[1:-1]
         else:
             piece = _decoded(data[:said])
-            piece = piece if name == "arguments" else _json(piece)[1:-1]
+            piece = piece if name in _RAW else _json(piece)[1:-1]
         self._said += said
         return self._write(piece)
 
@@ -188,6 +202,21 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number that JSON has")
+    return value
+
+
+def _whole_json(value: Any) -> Any:
+    """A value without halves of characters, which nothing could write down again."""
+    if isinstance(value, dict):
+        return {_whole(key): _whole_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_json(item) for item in value]
+    return _whole(value) if isinstance(value, str) else value
+
+
 def _whole_characters(data: bytes) -> int:
     """How many of the bytes are whole characters of UTF-8."""
     for back in range(1, min(4, len(data)) + 1):
@@ -200,41 +229,58 @@ def _whole_characters(data: bytes) -> int:
 
 
 def _whole_escapes(data: bytes) -> int:
-    """How many of the bytes don't end inside an escape of a Python string."""
-    place = data.rfind(b"\\", max(0, len(data) - 10))
-    if place < 0:
-        return len(data)
-    run = len(data[: place + 1]) - len(data[: place + 1].rstrip(b"\\"))
-    if run % 2 == 0:
-        return len(data)  # the last one is escaped itself
-    match = _ESCAPE.match(_decoded(data[place:]))
-    return len(data) if match is not None and match.end() < len(data) - place else place
+    """How many of the bytes don't end inside an escape of a Python string, or a pair of them."""
+    at = 0
+    while (place := data.find(b"\\", at)) >= 0:
+        if _OPEN_ESCAPE.fullmatch(data, place):
+            return place
+        at = place + 2
+    return len(data)
 
 
 def _unescaped(text: str) -> str:
-    """The inside of a Python string literal, as the string it stands for."""
+    """The inside of a Python string literal, as the string it stands for.
 
-    def one(match: re.Match[str]) -> str:
-        found: str = ast.literal_eval(f'"{match.group()}"')
-        return found
+    Two halves of a character, as JSON writes them, are one; half of one alone is U+FFFD. What is no
+    escape is a backslash.
+    """
+    return _whole(_ESCAPE.sub(_escape, text))
 
-    return _ESCAPE.sub(lambda m: m.group()[1] if m.group()[1] in "'\"" else one(m), text)
+
+def _escape(match: re.Match[str]) -> str:
+    found = match.group()[1:]
+    if found[0] in "xuU" and len(found) > 1:
+        code = int(found[1:], 16)
+        return chr(code) if code <= 0x10FFFF else "\ufffd"
+    if found[0] in "01234567":
+        return chr(int(found, 8))
+    return _ESCAPES.get(found, "\\" + found)
+
+
+def _whole(text: str) -> str:
+    if text.isascii() or not any(0xD800 <= ord(each) < 0xE000 for each in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def python_value(text: str) -> JSON:
     """A Python literal, or JSON's words for the same, as a JSON value.
 
-    Raises GrammarError for anything else.
+    Raises GrammarError for anything else, and for numbers that JSON doesn't have.
     """
+    # What Python's parser refuses is read all the same: line breaks in strings, zeros that lead.
+    plain = _PYTHON.sub(lambda m: repr(_unescaped(m.group()[1:-1])) if m["text"] else "", text)
     try:
-        return _of_node(ast.parse(text.strip().replace("\n", "\\n"), mode="eval").body)
+        return _of_node(ast.parse(plain.strip(), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise GrammarError(f"{text[:80]!r} is no Python literal") from error
 
 
 def _of_node(node: ast.AST) -> JSON:
     match node:
-        case ast.Constant(value=bool() | int() | float() | str() | None as value):
+        case ast.Constant(value=bool() | int() | str() | None as value):
+            return value
+        case ast.Constant(value=float() as value) if math.isfinite(value):
             return value
         case ast.Name(id=name) if name.lower() in _PYTHON_NAMES:
             return _PYTHON_NAMES[name.lower()]
@@ -243,6 +289,8 @@ def _of_node(node: ast.AST) -> JSON:
         case ast.Dict(keys=keys, values=values):
             pairs = zip(keys, values, strict=True)
             return {str(ast.literal_eval(key or "")): _of_node(value) for key, value in pairs}
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-            return -value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float())):
+            found = _of_node(node.operand)
+            assert isinstance(found, int | float)
+            return -found
     raise ValueError(f"not a literal: {type(node).__name__}")
