@@ -148,9 +148,14 @@ class Prompt:
 
     def opens_thinking(self, rendered: Rendered) -> bool:
         """Whether the prompt's last words open the model's thinking for it."""
-        if self.profile.thinking is None:
-            return False
-        return rendered.text.rstrip().endswith(self.profile.thinking.open)
+        text, marks = rendered.text.rstrip(), self.profile.thinking
+        if marks is not None and text.endswith(marks.open.rstrip()):
+            return True
+        for header in self.profile.headers:
+            if text.endswith(header.close):
+                said = text.removesuffix(header.close).rpartition(header.open)[2]
+                return any(span == "thinking" and w in said for w, span in header.spans.items())
+        return False
 
     def _without_thinking(self, rendered: Rendered) -> Rendered:
         """With the words behind it that make the model answer at once, where that is asked for."""

@@ -130,6 +130,8 @@ class Turn:
         self._is_opening = False  # the first word is being chosen
         self._n_thought = 0
         self._closing: list[int] = []  # tokens that end the thinking, by the budget
+        self._is_demanded = False  # the next token begins a call, whatever it is
+        self._think: int | None = None  # the token that opens thinking in front of a response
         self._begin()
 
     def _begin(self) -> None:
@@ -149,15 +151,22 @@ class Turn:
         return self.result.end is not None
 
     def _constrain_answer(self) -> None:
-        if self._response is None or self._dialect is None:
-            return
+        """Hold the text to its form; a call or thinking may come instead, where they can."""
+        assert self._response is not None and self._dialect is not None
         answer = self._dialect.constraint(self._response)
-        self._response = None
-        if self._choice.mode == "auto" and self._tools and self._options.constrain:
+        parts, self._response = [answer], None
+        if self._choice.mode == "auto" and self._tools:
             self._answer = answer
-            self.constraint = either(answer, self._matcher(CallStart()))
-        else:
-            self.constraint = answer
+            parts.append(self._matcher(CallStart()))
+        marks, vocab = self._dialect.profile.thinking, self._dialect.vocab
+        self._think = vocab.find(marks.open) if marks and not self._n_thought else None
+        if self._think is not None:
+            parts.append(self._token_alone(self._think))
+        self.constraint = either(*parts) if len(parts) > 1 else answer
+
+    def _token_alone(self, token: int) -> Constraint:
+        assert self._dialect is not None
+        return self._dialect.constraint(Grammar.from_lark(f"start: <[{token}]>\n"))
 
     def _constrain_opening(self) -> None:
         opening = self._options.opening
@@ -169,13 +178,23 @@ class Turn:
         if opening == "answer":
             self.constraint = self._dialect.answer_matcher()
         else:
-            self.constraint = self._matcher(CallStart(), or_answer=True)
+            self.constraint = self._matcher(self._watch.here(), or_answer=True)
 
     def _demand_call(self) -> None:
         """Hold the model to a call from the next token on, once it is done with thinking."""
-        is_due = self._watch.span in ("text", "header") and not self.is_in_call
-        if is_due and self._options.constrain:
-            self.constraint = self._matcher(CallStart())
+        watch, dialect = self._watch, self._dialect
+        assert dialect is not None
+        is_text = watch.span == "text"
+        in_header = all(trigger.kind == "header" for trigger in dialect.style.triggers)
+        header = next((h.open for h in dialect.profile.headers if h.is_open or h.spans), "")
+        opener = dialect.vocab.find(header) if in_header and is_text else None
+        self._is_demanded = opener is None and (is_text or watch.is_naming)
+        if not self._options.constrain:
+            return
+        if opener is not None:
+            self.constraint = self._token_alone(opener)
+        else:
+            self.constraint = self._matcher(CallStart()) if self._is_demanded else None
 
     # Choosing
 
@@ -266,7 +285,10 @@ class Turn:
             if self._is_opening and self.constraint.is_accepting:
                 self.constraint, self._is_opening = None, False  # it answers: the words are free
         events += self._watch.feed(token)
-        self._count_thought(events)
+        if self._think is not None and token == self._think:  # the response is what comes after it
+            self.constraint = self._answer = self._think = None
+            self._response = self._options.response
+        self._count_thought()
         meaning = self._ends.get(token)
         if meaning is not None and not (opens and self.is_in_call):
             return [*events, *self._end(meaning)]
@@ -279,20 +301,15 @@ class Turn:
     def _opens(self, token: int) -> bool:
         if self._pending is not None:
             return True
-        if self._answer is not None and not self._answer_takes(token):
+        if self._answer is not None and token != self._think and not self._answer.allows(token):
             start = self._watch.begins_call(token) or self._watch.here()
             self._pending, self._answer = (start, self.constraint), None
             return True
-        is_due = self._choice.mode == "required" and not self.result.calls
-        if is_due and self._watch.span in ("text", "header"):
-            constraint = self.constraint if self._options.constrain else None
-            self._pending = (self._watch.here(), constraint)
+        if self._is_demanded:
+            self._is_demanded = False
+            self._pending = (self._watch.here(), self.constraint)
             return True
         return False
-
-    def _answer_takes(self, token: int) -> bool:
-        """Whether the answer goes on with this token; else the token begins a call."""
-        return self._answer is not None and self._answer.allows(token)
 
     def _open(self) -> list[Event]:
         assert self._pending is not None and self._dialect is not None
@@ -319,7 +336,8 @@ class Turn:
             return [*events, *self._leave()]
         self.call_length += 1
         style = self._calls.style
-        if style.has_text_after and self._calls.is_complete and not is_end:
+        may_go_on = style.has_text_after and self._options.response is None
+        if may_go_on and self._calls.is_complete and not is_end:
             self.call_length = 0
             return [*events, *self._leave()]
         return events
@@ -331,7 +349,7 @@ class Turn:
         self._calls, self.constraint, self.call_length = None, None, 0
         return events
 
-    def _count_thought(self, events: Sequence[Event]) -> None:
+    def _count_thought(self) -> None:
         """End the thinking where its budget is used up."""
         budget, dialect = self._options.thinking_budget, self._dialect
         if budget is None or self._watch.span != "thinking" or dialect is None:

@@ -124,6 +124,9 @@ class Watch:
         self._texts = [(m.text.encode(), m) for m in by_text if m.where == "anywhere"]
         self._starts = [(_squeeze(m.text.encode()), m) for m in by_text if m.where == "start"]
         self._in_header = [(m.text.encode(), m) for m in by_text if m.where == "header"]
+        # Where calls are named in headers of their own, in text a header comes first.
+        is_named = bool(self._in_header) and not any(header.is_open for header in headers)
+        self._call_header = headers[0].open.encode() if is_named and headers else b""
         self._utf8 = Utf8()
         # Bytes of the message not yet emitted, led by those of the first token that are.
         self._buffer = b""
@@ -157,9 +160,15 @@ class Watch:
             first += length
         return CallStart((), buffer[first:place], self._base + place, style)
 
+    @property
+    def is_naming(self) -> bool:
+        """Whether a header is open that says what follows; others only end a section."""
+        return self._header is not None and (self._header.is_open or bool(self._header.spans))
+
     def here(self) -> CallStart:
         """A call that the next token opens, whatever it is."""
-        return CallStart(place=self._base + len(self._buffer))
+        prefix = self._call_header if self.span == "text" else b""
+        return CallStart(prefix=prefix, place=self._base + len(self._buffer))
 
     def _opener(self, buffer: bytes) -> tuple[int, Style | None] | None:
         """The first opener in the buffer's new part: its place and its style."""
