@@ -122,7 +122,7 @@ class CallFollower:
             except GrammarError as error:
                 if index == 0 and was_strict:
                     events.append(self._departure(token, matcher, error))
-                if index == len(self._readers) - 1:
+                if index == len(self._readers) - 1 and not kept:
                     self._refuse(matcher, error, is_end)
                     if self.is_left or self._broken is not None:
                         self._readers = [(matcher, reader)]
@@ -135,7 +135,7 @@ class CallFollower:
         return events
 
     def _refuse(self, matcher: Constraint, error: GrammarError, is_end: bool) -> None:
-        """The loose matcher can't go on either."""
+        """No matcher can go on."""
         if matcher.is_accepting and not is_end:
             self.is_left = True
         elif not is_end:
