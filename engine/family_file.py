@@ -239,12 +239,13 @@ class _File:
                 known = ", ".join(deviations())
                 raise self.wrong(f"{where}.deviations", f"no {other!r}; known are {known}")
             others.append(deviations()[other])
+        triggers = tuple(self.trigger(item, where) for item in table["triggers"])
         source = self.grammar(table["grammar"], where)
         self.check_parts(table.get("parts", {}), source, table["grammar"], where)
         given = {
             **table,
             "source": source,
-            "triggers": tuple(self.trigger(item, where) for item in table["triggers"]),
+            "triggers": triggers,
             "parts": {
                 key: self.part(value, f"{where}.parts.{key}")
                 for key, value in table.get("parts", {}).items()
@@ -258,7 +259,7 @@ class _File:
         """The text of a grammar beside this file, else of a shipped one."""
         shipped = resource("grammars", "tools")
         for folder in (self.path.parent, shipped):
-            if (folder / name).is_file():
+            if Path(name).name == name and (folder / name).is_file():
                 try:
                     return (folder / name).read_text(encoding="utf-8")
                 except (OSError, UnicodeDecodeError) as error:
