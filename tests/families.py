@@ -74,6 +74,7 @@ def turn_of(
     style: str | None = None,
     constrain: bool = True,
     choice: str = "auto",
+    is_strict: bool = False,
     **options: object,
 ) -> Turn:
     dialect = Dialect(profile, profile.style(style), vocab, lambda text: list(text.encode()))
@@ -81,7 +82,7 @@ def turn_of(
     in_thinking = profile.thinking is not None and profile.thinking.has_calls
     watch = Watch(
         vocab,
-        markers_for(vocab, profile, dialect.style, names),
+        markers_for(vocab, profile, dialect.style, names, is_strict=is_strict),
         profile.meanings(vocab),
         span=span,
         headers=profile.headers,
