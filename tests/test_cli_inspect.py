@@ -97,6 +97,43 @@ def test_inspect_knows_the_family_and_its_control_tokens(engine, shared_data):
     assert "<|reserved_special_token_9|>" in engine("inspect", path, "--all")[1]
 
 
+CALLING = """
+{%- for m in messages %}{{ m.role }}: {{ m.content }}
+{%- for c in m.tool_calls or [] %}CALL{% endfor %}
+{%- if m.role == 'assistant' %}</s>{% endif %}
+{% endfor %}"""
+CALLED = "<tool_use>{{ c.function.name }} {{ c.function.arguments | tojson }}</tool_use>"
+
+
+@pytest.mark.parametrize(
+    "call, family, reason, opener",
+    [
+        (CALLED, "derived", "calls are as its template writes them", {"text": "<tool_use>"}),
+        ("", "generic", "a call's name is not shown", {"text": "<tool_call>"}),
+    ],
+)
+def test_inspect_says_what_became_of_an_unknown_template(
+    engine, home, call, family, reason, opener
+):
+    template = ("str", CALLING.replace("CALL", call))
+    path = write_model(home / "models" / "new.gguf", tokenizer__chat_template=template)
+    found = json.loads(engine("inspect", path, "--json")[1])
+    assert found["family"] == family and reason in found["family_reason"]
+    assert found["styles"][0]["triggers"] == [opener] and found["ends"] == {"</s>": "turn_end"}
+    said = rows(engine("inspect", path)[1])
+    assert reason in said["family"] and next(iter(opener.values())) in said["calls"]
+    assert said["ends"] == "</s> end of the turn"
+
+
+def test_inspect_takes_the_family_that_is_asked_for(engine, home):
+    path = write_model(home / "models" / "tiny.gguf")
+    found = json.loads(engine("inspect", path, "--json", "--family", "llama3")[1])
+    assert (found["family"], found["family_reason"]) == ("llama3", "asked for by name")
+    assert [style["name"] for style in found["styles"]] == ["json", "function_tag"]
+    code, _, err = engine("inspect", path, "--family", "llama9")
+    assert code != 0 and "unknown model family 'llama9'" in err and err.count("\n") == 1
+
+
 def test_inspect_shows_every_key_on_demand(engine, home):
     write_model(home / "models" / "tiny.gguf", x__evil=("str", "a\x1b[2Jb\n\u202ec"))
     _, out, _ = engine("inspect", "tiny", "--metadata")

@@ -82,7 +82,7 @@ def test_the_ending_is_the_exit_code(reason: str, code: int) -> None:
 @pytest.mark.parametrize("command", ["run", "chat"])
 def test_both_commands_take_the_same_options(command: str) -> None:
     flags = [*SHARED, "--system", "Be brief.", "--max-steps", "4", "--tool-choice", "none"]
-    more = ["--style", "json", "--no-constrain"]
+    more = ["--style", "json", "--no-constrain", "--strict-format", "--thinking-budget", "64"]
     prompt = ["settings"] if command == "run" else []
     done = engine(command, "x", *prompt, *flags, *more, input="settings\n")
     for each in (
@@ -97,8 +97,16 @@ def test_both_commands_take_the_same_options(command: str) -> None:
         "('tool_choice', 'none')",
         "('style', 'json')",
         "('constrain', False)",
+        "('strict_format', True)",
+        "('thinking_budget', 64)",
     ):
         assert each in done.stdout
+
+
+def test_formats_are_lenient_and_thinking_unbounded_unless_asked_for() -> None:
+    done = engine("run", "x", "settings")
+    assert "('strict_format', False)" in done.stdout and "('thinking_budget', None)" in done.stdout
+    assert engine("run", "x", "settings", "--thinking-budget", "0").returncode == 2
 
 
 def test_max_tokens_reaches_the_answer() -> None:
