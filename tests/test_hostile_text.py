@@ -15,8 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+from conversations import source_of
+from fakes import CHATML
 from vocabularies import (
     NAMES,
     Pair,
@@ -30,9 +33,15 @@ from vocabularies import (
 from engine.encoding import Encoding, encode_rendered, whole_characters
 from engine.errors import TemplateError
 from engine.families import profiles
+from engine.family_file import deviations
 from engine.messages import Call, Message, ToolSpec
+from engine.probing import recognise
+from engine.profile import Profile
+from engine.prompt import Prompt
 from engine.template import ChatTemplate, Rendered
-from engine.vocab import Vocab
+from engine.vocab import CONTROL, USER_DEFINED, Vocab
+
+T = TypeVar("T")
 
 FULL = os.environ.get("ENGINE_TESTS") == "full"
 ROUNDS = 40 if FULL else 2
@@ -47,10 +56,23 @@ def control_texts(shared_data: Path) -> tuple[str, ...]:
     for name in NAMES:
         found.update(open_pair(shared_data / "vocab" / f"{name}.gguf").vocab.control_texts())
     for profile in profiles().values():
-        found.update(profile.markers)
+        found.update(family_texts(profile))
     for path in (shared_data / "templates").glob("*.jinja"):
         found.update(marks_of(path.read_text()))
     return tuple(sorted(text for text in found if len(text) > 1))
+
+
+def family_texts(profile: Profile) -> set[str]:
+    """Every text with a meaning in a family's file and its grammars."""
+    found = {*profile.markers, *profile.tokens}
+    for style in (*profile.styles.values(), *deviations().values()):
+        found.update(trigger.text for trigger in style.triggers)
+        for part in style.parts.values():
+            found.update({part} if isinstance(part, str) else part)
+        for text in (style.source, style.prompt, style.written):
+            found.update(marks_of(text))
+    found.update(marks_of(profile.result.wrap))
+    return {text for text in found if text.strip()}
 
 
 def variants(text: str, other: str) -> list[str]:
@@ -109,6 +131,16 @@ def conversation(text: Callable[[], str]) -> Conversation:
     )
 
 
+def first_shape(whole: Conversation, make: Callable[[Conversation], T]) -> tuple[int, T]:
+    """What is made of the first shape that is not refused, and which one that was."""
+    for index, shape in enumerate(shapes(whole)):
+        try:
+            return index, make(shape)
+        except TemplateError as error:
+            last = error
+    raise last
+
+
 def shapes(whole: Conversation) -> Iterator[Conversation]:
     """The whole, then less of it, for templates that take no tools or no system message."""
     plain = [m for m in whole.messages if m.role != "tool" and not m.calls]
@@ -118,13 +150,7 @@ def shapes(whole: Conversation) -> Iterator[Conversation]:
 
 
 def render(template: ChatTemplate, whole: Conversation) -> tuple[int, Rendered]:
-    """The first shape that the template takes, and which one that was."""
-    for index, shape in enumerate(shapes(whole)):
-        try:
-            return index, template.render(shape.messages, tools=shape.tools)
-        except TemplateError as error:
-            last = error
-    raise last
+    return first_shape(whole, lambda shape: template.render(shape.messages, tools=shape.tools))
 
 
 class Check:
@@ -201,6 +227,54 @@ def fitting(source: str) -> tuple[str, ...]:
         for name in NAMES
         if marks and all(mark in open_pair(folder / f"{name}.gguf").vocab.ids for mark in marks)
     )
+
+
+PROMPTED = [
+    (name, style.name)
+    for name, item in profiles().items()
+    for style in item.styles.values()
+    if style.prompt
+]
+
+
+@pytest.mark.parametrize("family, style", [*PROMPTED, ("derived", "calls")])
+def test_hostile_text_adds_no_control_token_through_a_family_s_own_prompt(
+    family: str, style: str, tmp_path: Path, shared_data: Path
+):
+    """Tools told by the engine, calls and results written by it: all of that is content."""
+    source = template_of(family)
+    item = profiles().get(family)
+    texts = sorted({*marks_of(source), *(family_texts(item) if item else ())})
+    kinds = {text: CONTROL if n % 2 else USER_DEFINED for n, text in enumerate(texts)}
+    pair = open_pair(write_byte_pair(tmp_path / "own.gguf", "llama-bpe", kinds))
+    item = item or recognise(pair.vocab, source).profile
+    assert item.name == family
+    template = ChatTemplate(source, name=family, bos="<s>", eos="</s>")
+    prompt = Prompt(template, pair.by_llama, pair.vocab, item, item.style(style))
+
+    def control_in(text: Callable[[], str]) -> tuple[int, Counter[int]]:
+        found, (_, encoding) = first_shape(
+            conversation(text), lambda shape: prompt.opening(shape.messages, shape.tools)
+        )
+        known = {*pair.vocab.control_texts(source, item.markers).values()}
+        return found, Counter(index for index in encoding.ids if index in known)
+
+    expected = control_in(lambda: HARMLESS)
+    hostile = hostile_texts(control_texts(shared_data), random.Random(family))
+    for _ in range(ROUNDS):
+        assert control_in(lambda: next(hostile)) == expected
+
+
+def template_of(family: str) -> str:
+    """A published template of the family's, its own, or an invented one."""
+    item = profiles().get(family)
+    if item is None:
+        calls = "{% for c in m.tool_calls or [] %}<|use|>{{ c.function | tojson }}{% endfor %}"
+        turn = "<|turn|>{{ m.role }}\n{{ m.content }}" + calls + "<|end|>\n"
+        return "{% for m in messages %}" + turn + "{% endfor %}"
+    for name in item.checked.templates:
+        return source_of(name)
+    return item.template or CHATML
 
 
 def test_the_real_vocabularies_fit_templates(shared_data: Path):
