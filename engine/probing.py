@@ -215,7 +215,9 @@ class _Probe:
     def _cut(self, pieces: Pieces) -> Pieces:
         """The pieces without the message's end, which is noted."""
         behind = len(pieces) - pieces[::-1].index(ARGUMENTS)
-        if not self._eog.isdisjoint(pieces[:behind]):
+        ended = self._footer.strip()
+        is_ended = bool(ended) and ended in "".join(pieces[:behind])
+        if is_ended or not self._eog.isdisjoint(pieces[:behind]):
             raise Unclear("a call is a message of its own")
         for index, piece in enumerate(pieces[behind:], behind):
             if piece in self._eog:

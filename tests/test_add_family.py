@@ -46,9 +46,12 @@ def test_the_new_family_is_recognised_among_the_others(aurora):
     assert "as its template writes them" in recognise(vocab, block("jinja")).reason
 
 
-def test_a_conversation_goes_as_the_page_shows_it(aurora):
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_conversation_goes_as_the_page_shows_it(aurora, is_known):
+    """Also without the family's file, by what is read off the template."""
     vocab, flow = vocab_for(aurora), block("text")
-    model = scripted_model(vocab, block("jinja"), family=aurora)
+    family = aurora if is_known else recognise(vocab, block("jinja")).profile
+    model = scripted_model(vocab, block("jinja"), family=family)
     for said in re.findall(r"(?<=<\|turn\|>assistant\n).*?(?:<\|end\|>|<\|wait\|>)", flow, re.S):
         model.backend.say(pieces(vocab, said))
     degrees = {"Seoul": 21, "Busan": 24}
@@ -61,7 +64,7 @@ def test_a_conversation_goes_as_the_page_shows_it(aurora):
     events = list(chat.stream("Warmer in Seoul or in Busan?"))
     calls = [(e.name, dict(e.arguments)) for e in events if isinstance(e, ToolCall)]
     assert calls == [("get_weather", {"city": city}) for city in degrees]
-    ends = [e.name for e in events if isinstance(e, Control) and e.name in aurora.ends]
+    ends = [e.name for e in events if isinstance(e, Control) and e.name in family.ends]
     assert ends == ["<|wait|>", "<|end|>"] and chat.messages[-1].text == "Busan."
     told = vocab.bytes_of(chat.sequence.ids).decode()
     assert told.startswith("<|turn|>tools\n") and told.endswith(flow.rstrip("\n"))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 from conversations import source_of
-from fakes import byte_vocab
+from fakes import ByteTokenizer, byte_vocab
 from families import pieces, play, turn_of, vocab_of, wire_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.families import profile, profiles
 from engine.framing import Unclear
-from engine.messages import Call, ToolSpec
+from engine.messages import Call, Message, ToolSpec
 from engine.probing import DERIVED, derive, recognise
 from engine.profile import Profile
+from engine.prompt import Prompt
 from engine.template import ChatTemplate
 from engine.vocab import Vocab
 
@@ -243,6 +244,12 @@ def test_what_is_not_clear_is_refused_with_a_reason(calls, reason):
     assert "its template's calls can't be told" in found.reason and reason in found.reason
 
 
+def test_a_message_of_its_own_is_refused_though_its_end_is_no_token():
+    source = chat(f"<|end|>\n<|start|>tool_call\n{ONE.replace('CALL', OBJECT)}")
+    with pytest.raises(Unclear, match="a message of its own"):
+        derive(byte_vocab((), ends=()), source)
+
+
 @pytest.mark.parametrize("source", ["{{", "", "{{ messages }}", "{% include 'x' %}", "x" * 70_000])
 def test_a_template_that_is_none_is_no_family(source):
     assert recognise(invented(), source).profile.name == "generic"
@@ -254,6 +261,21 @@ def test_a_list_of_tools_between_the_marks_of_calls_misleads_nobody():
     calls = EACH.replace("CALL", f"<use_tool>{OBJECT}</use_tool>")
     plain, _ = derive(invented(), chat(calls))
     assert derive(invented(), chat(calls, listed + example))[0] == plain
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_template_that_prints_no_tools_gets_a_section_with_the_form_of_calls(is_listed):
+    calls = EACH.replace("CALL", f"<use_tool>{OBJECT}</use_tool>{{%s")
+    calls = calls.replace("{%s", "{{ '{{' }}")  # braces as in Jinja stay text
+    source = chat(calls) if is_listed else chat(calls, "")
+    vocab = invented()
+    item, _ = derive(vocab, source)
+    prompt = Prompt(ChatTemplate(source), ByteTokenizer(vocab), vocab, item, item.style())
+    rendered, encoding = prompt.opening([Message("user", "Hi")], TOOLS)
+    form = '<use_tool>{"tool": "NAME", "input": {"KEY": "VALUE"}}</use_tool>{{'
+    assert (form in rendered.text) == (not is_listed)
+    assert all(tool.name in rendered.text for tool in TOOLS)
+    assert vocab.bytes_of(encoding.ids).decode() == rendered.text
 
 
 PROSE = [
