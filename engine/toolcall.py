@@ -126,7 +126,10 @@ class Turn:
         self._calls: CallFollower | None = None  # of the calls that are open
         self._pending: tuple[CallStart, Constraint | None] | None = None
         self._response = options.response
-        self._answer: Constraint | None = None  # the response's matcher, while a call may come too
+        # The response's matcher and the calls', while both may be meant, and what came so far.
+        self._rivals: tuple[Constraint, Constraint] | None = None
+        self._undecided: list[int] = []
+        self._unsaid: list[Event] = []
         self._is_opening = False  # the first word is being chosen
         self._n_thought = 0
         self._closing: list[int] = []  # tokens that end the thinking, by the budget
@@ -156,8 +159,8 @@ class Turn:
         answer = self._dialect.constraint(self._response)
         parts, self._response = [answer], None
         if self._choice.mode == "auto" and self._tools:
-            self._answer = answer
-            parts.append(self._matcher(CallStart()))
+            self._rivals = answer, self._matcher(CallStart())
+            parts.append(self._rivals[1])
         marks, vocab = self._dialect.profile.thinking, self._dialect.vocab
         self._think = vocab.find(marks.open) if marks and not self._n_thought else None
         if self._think is not None:
@@ -178,7 +181,7 @@ class Turn:
         if opening == "answer":
             self.constraint = self._dialect.answer_matcher()
         else:
-            self.constraint = self._matcher(self._watch.here(), or_answer=True)
+            self.constraint = self._matcher(CallStart(), or_answer=True)
 
     def _demand_call(self) -> None:
         """Hold the model to a call from the next token on, once it is done with thinking."""
@@ -274,7 +277,7 @@ class Turn:
 
     def feed(self, token: int) -> list[Event]:
         """Take the chosen token: what it means, as events."""
-        events: list[Event] = []
+        events = self._decide(token)
         opens = not self.is_in_call and self._opens(token)
         if opens:
             events += self._open()
@@ -284,9 +287,13 @@ class Turn:
             self.constraint.advance(token)
             if self._is_opening and self.constraint.is_accepting:
                 self.constraint, self._is_opening = None, False  # it answers: the words are free
-        events += self._watch.feed(token)
+        seen = self._watch.feed(token)
+        if self._rivals is not None and token != self._think:
+            self._unsaid += seen
+        else:
+            events += seen
         if self._think is not None and token == self._think:  # the response is what comes after it
-            self.constraint = self._answer = self._think = None
+            self.constraint = self._rivals = self._think = None
             self._response = self._options.response
         self._count_thought()
         meaning = self._ends.get(token)
@@ -298,12 +305,24 @@ class Turn:
             self._constrain_answer()
         return events
 
+    def _decide(self, token: int) -> list[Event]:
+        """Whether the token makes an answer or a call of what may be either: `{"name": "n`."""
+        if self._rivals is None or token == self._think:
+            return []
+        is_answer, is_call = (rival.allows(token) for rival in self._rivals)
+        if is_answer and is_call and token not in self._ends:
+            self._undecided.append(token)
+            return []
+        self._rivals = None
+        unsaid, self._unsaid = self._unsaid, []
+        if is_answer:
+            return unsaid
+        start = CallStart(tuple(self._undecided), place=self._watch.here().place)
+        self._pending = (start, self.constraint)
+        return []
+
     def _opens(self, token: int) -> bool:
         if self._pending is not None:
-            return True
-        if self._answer is not None and token != self._think and not self._answer.allows(token):
-            start = self._watch.begins_call(token) or self._watch.here()
-            self._pending, self._answer = (start, self.constraint), None
             return True
         if self._is_demanded:
             self._is_demanded = False
@@ -319,6 +338,8 @@ class Turn:
         self._calls = CallFollower(self._dialect, self._tools, start, self._new_id, self.constraint)
         self.call_length = len(start.held)
         events = self._watch.open_call(start)
+        if self._undecided:  # what was held back for text is the call's beginning
+            events.clear()
         if start.style is not None and start.style is not self._dialect.style:
             deviation = start.style.name
             events.append(
@@ -380,4 +401,4 @@ class Turn:
 
     def cut(self) -> list[Event]:
         """The message is cut off by a limit: say the text that was held back; calls are void."""
-        return [] if self.is_in_call else self._watch.finish()
+        return [] if self.is_in_call else [*self._unsaid, *self._watch.finish()]
