@@ -159,6 +159,18 @@ class Expressions {
         std::uint32_t bytes;
     };
     Loose loose(Expr e);
+    /// Of simple expressions: one that alone decides how their intersection goes on for so many
+    /// bytes, since the others only bound how long it may be. `part` is `none` if none does.
+    struct Spare {
+        Expr part = none;
+        std::uint32_t bytes = 0;
+    };
+    Spare spare(std::span<const Expr> parts);
+    bool are_simple(std::span<const Expr> parts) const {
+        return std::ranges::all_of(parts, [&](Expr e) { return simple(e); });
+    }
+    /// Expressions of which `e` is the intersection; only itself where there are no others.
+    std::vector<Expr> conjuncts(Expr e);
     /// The alternatives of a union; any other expression is its own only one.
     std::span<const Expr> alternatives(const Expr& e) const {
         return nodes_[e].op == Op::either ? list(nodes_[e]) : std::span(&e, 1);
@@ -270,6 +282,13 @@ class Expressions {
     Expr add_multiple(std::uint32_t which, std::uint64_t remainder, std::uint32_t phase);
     Expr loosen(Expr e, std::uint32_t& bytes, unsigned depth);
     Expr loosen_both(const Node& node, std::uint32_t& bytes, unsigned depth);
+    Loose endless(Expr e);
+    Expr without_counters(Expr e, unsigned depth);
+    bool is_within(Expr inner, Expr outer);
+    struct Ends {
+        std::uint32_t least, most;
+    };
+    Ends ends(Expr e, unsigned depth);
     std::uint32_t slack(Expr e);
     std::uint32_t shortest(Expr e, unsigned depth) const;
     std::optional<bool> is_dead_by_parts(Expr e);
@@ -286,6 +305,8 @@ class Expressions {
     std::vector<std::unique_ptr<Row>> rows_;
     std::unordered_map<Expr, Loose> loose_;
     std::unordered_map<Expr, std::uint32_t> slack_;
+    std::unordered_map<Expr, Ends> ends_;
+    std::unordered_map<std::uint64_t, bool> within_; // by both expressions
     std::size_t work_ = 0;
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
 };

@@ -19,6 +19,16 @@ Expressions::Loose Expressions::loose(Expr e) {
     return loose_[e] = out;
 }
 
+std::vector<Expr> Expressions::conjuncts(Expr e) {
+    const Node node = nodes_[e];
+    Expr head = e, tail = empty;
+    if (node.op == Op::concat && nodes_[node.b].op == Op::bytes) head = node.a, tail = node.b;
+    if (nodes_[head].op != Op::both) return {e};
+    std::vector<Expr> out(list(nodes_[head]).begin(), list(nodes_[head]).end());
+    for (Expr& part : out) part = concat(part, tail);
+    return out;
+}
+
 /// How many bytes a match has at least, or fewer.
 std::uint32_t Expressions::shortest(Expr e, unsigned depth) const {
     const Node& node = nodes_[e];
@@ -73,30 +83,147 @@ Expr Expressions::loosen(Expr e, std::uint32_t& bytes, unsigned depth) {
 
 /// A bound beside something else matters earlier: by as much as that needs to come to its end.
 Expr Expressions::loosen_both(const Node& node, std::uint32_t& bytes, unsigned depth) {
-    const Expr given = [&] {
-        const std::vector<Expr> parts(list(node).begin(), list(node).end());
-        return both(parts);
-    }();
-    std::vector<Expr> others;
-    std::uint32_t bound = forever;
-    std::vector<Expr> bounds;
-    for (const Expr part : list(node)) {
-        const Node& one = nodes_[part];
-        const bool is_bound = one.op == Op::repeat && one.b == 0 && one.c != forever &&
-                              one.c >= large && !nullable(one.a);
-        if (is_bound)
-            bound = std::min(bound, one.c), bounds.push_back(one.a);
-        else
-            others.push_back(part);
+    std::vector<Expr> others(list(node).begin(), list(node).end());
+    const Expr given = both(others);
+    if (depth > most_depth) return given;
+    if (const Spare one = spare(others); one.part != none) {
+        if (one.bytes < large) return given;
+        bytes = std::min(bytes, one.bytes);
+        return loosen(one.part, bytes, depth + 1);
     }
-    if (bounds.empty() || depth > most_depth) return given;
-    for (Expr& other : others) other = loosen(other, bound, depth + 1);
-    for (const Expr unit : bounds) others.push_back(star(unit));
+    std::uint32_t bound = forever;
+    for (Expr& part : others) part = loosen(part, bound, depth + 1);
     const Expr out = both(others);
+    if (out == given || bound == forever) return out;
     const std::uint32_t needed = slack(out);
     if (needed == forever || bound < needed + large) return given;
     bytes = std::min(bytes, bound - needed);
     return out;
+}
+
+Expressions::Spare Expressions::spare(std::span<const Expr> parts) {
+    if (!are_simple(parts)) return {};
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        const std::uint32_t needed = ends(parts[i], 0).most;
+        if (needed == forever) continue;
+        std::uint32_t bound = forever;
+        const auto leaves_room = [&](Expr other) {
+            if (other == parts[i]) return true;
+            const Loose far = endless(other);
+            bound = std::min(bound, far.bytes);
+            return bound >= needed && is_within(parts[i], far.expr);
+        };
+        if (!std::ranges::all_of(parts, leaves_room)) continue;
+        return {parts[i], bound == forever ? forever : bound - needed};
+    }
+    return {};
+}
+
+/// Like `loose`, but for a counter however small, if it is among the first parts of a chain.
+Expressions::Loose Expressions::endless(Expr e) {
+    constexpr std::size_t most_before = 8;
+    std::vector<Expr> before;
+    Expr rest = e;
+    while (true) {
+        const bool is_chain = nodes_[rest].op == Op::concat;
+        const Node run = nodes_[is_chain ? nodes_[rest].a : rest];
+        if (run.op == Op::repeat && run.b == 0 && run.c != forever && !nullable(run.a)) {
+            Expr out = concat(star(run.a), is_chain ? nodes_[rest].b : empty);
+            while (!before.empty()) out = concat(before.back(), out), before.pop_back();
+            return {out, run.c};
+        }
+        if (!is_chain || before.size() == most_before) return loose(e);
+        before.push_back(nodes_[rest].a);
+        rest = nodes_[rest].b;
+    }
+}
+
+/// The same with every counter gone: whatever `e` matches it matches too.
+Expr Expressions::without_counters(Expr e, unsigned depth) {
+    const Node node = nodes_[e];
+    if (depth > most_depth) return everything;
+    switch (node.op) {
+    case Op::concat: {
+        const Expr a = without_counters(node.a, depth + 1);
+        return concat(a, without_counters(node.b, depth + 1));
+    }
+    case Op::repeat: {
+        const Expr inner = without_counters(node.a, depth + 1);
+        return repeat(inner, std::min(node.b, 1U), node.c == 1 ? 1 : forever);
+    }
+    case Op::either: {
+        std::vector<Expr> parts;
+        for (std::uint32_t i = 0; i < node.b; ++i)
+            parts.push_back(without_counters(lists_[node.a + i], depth + 1));
+        return either(parts);
+    }
+    default:
+        return e;
+    }
+}
+
+/// Whether all that `inner` matches `outer` matches too; false where that takes too long to see.
+/// Both are simple.
+bool Expressions::is_within(Expr inner, Expr outer) {
+    const auto key = [](Expr x, Expr y) { return std::uint64_t(x) << 32 | y; };
+    if (const auto known = within_.find(key(inner, outer)); known != within_.end())
+        return known->second;
+    const Expr start = without_counters(inner, 0);
+    if (const auto known = within_.find(key(start, outer)); known != within_.end())
+        return within_[key(inner, outer)] = bool(known->second);
+    std::vector<std::pair<Expr, Expr>> seen{{start, outer}};
+    std::unordered_map<std::uint64_t, bool> met{{key(start, outer), true}};
+    const auto visit = [&](Expr x, Expr y) {
+        if (nullable(x) && !nullable(y)) return false;
+        std::pair last{none, none};
+        for (unsigned byte = 0; byte < 256; ++byte) {
+            const std::pair to{next(x, std::uint8_t(byte)), next(y, std::uint8_t(byte))};
+            if (to.first == none || to == last) continue;
+            if (to.second == none) return false;
+            last = to;
+            const auto at = key(to.first, to.second);
+            if (const auto known = within_.find(at); known != within_.end()) {
+                if (!known->second) return false;
+            } else if (met.emplace(at, true).second) {
+                seen.push_back(to);
+            }
+        }
+        return seen.size() <= most_states;
+    };
+    for (std::size_t i = 0; i < seen.size(); ++i)
+        if (!visit(seen[i].first, seen[i].second)) return within_[key(inner, outer)] = false;
+    within_.insert(met.begin(), met.end());
+    return within_[key(inner, outer)] = true;
+}
+
+/// How long a simple expression is at least, and how many bytes are enough to come to an end from
+/// wherever it leads. `forever` where that isn't known.
+Expressions::Ends Expressions::ends(Expr e, unsigned depth) {
+    if (e == none || e == empty) return {0, 0};
+    if (nodes_[e].op == Op::bytes) return {1, 1};
+    if (const auto known = ends_.find(e); known != ends_.end()) return known->second;
+    constexpr Ends unknown_ends{forever, forever};
+    if (depth > most_depth) return unknown_ends;
+    const auto most = [](std::uint64_t n) { return n > forever ? forever : std::uint32_t(n); };
+    const Node node = nodes_[e];
+    Ends out = unknown_ends;
+    if (node.op == Op::concat) {
+        const Ends a = ends(node.a, depth + 1), b = ends(node.b, depth + 1);
+        out.least = most(std::uint64_t(a.least) + b.least);
+        out.most = std::max(most(std::uint64_t(a.most) + b.least), b.most);
+    } else if (node.op == Op::repeat && node.a < e) {
+        const Ends a = ends(node.a, depth + 1);
+        const std::uint64_t min = node.b;
+        out.least = most(min * a.least);
+        out.most = most(a.most + (min == 0 ? 0 : min - 1) * a.least);
+    } else if (node.op == Op::either) {
+        out = {forever, 0};
+        for (std::uint32_t i = 0; i < node.b; ++i) {
+            const Ends part = ends(lists_[node.a + i], depth + 1);
+            out = {std::min(out.least, part.least), std::max(out.most, part.most)};
+        }
+    }
+    return ends_[e] = out;
 }
 
 /// From wherever `e` leads, so many bytes are enough to come to an end. `forever` if `e` leads to
