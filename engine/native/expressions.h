@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -283,7 +284,8 @@ class Expressions {
     Expr loosen(Expr e, std::uint32_t& bytes, unsigned depth);
     Expr loosen_both(const Node& node, std::uint32_t& bytes, unsigned depth);
     Loose endless(Expr e);
-    Expr without_counters(Expr e, unsigned depth);
+    std::optional<std::uint32_t> characters(Expr e, Expr unit, Expr tail, unsigned depth);
+    bool is_one_of(Expr e, Expr unit);
     bool is_within(Expr inner, Expr outer);
     struct Ends {
         std::uint32_t least, most;
@@ -307,6 +309,7 @@ class Expressions {
     std::unordered_map<Expr, std::uint32_t> slack_;
     std::unordered_map<Expr, Ends> ends_;
     std::unordered_map<std::uint64_t, bool> within_; // by both expressions
+    std::map<std::tuple<Expr, Expr, Expr>, std::optional<std::uint32_t>> characters_;
     std::size_t work_ = 0;
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
 };

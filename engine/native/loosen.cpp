@@ -9,6 +9,8 @@ namespace {
 constexpr std::uint32_t large = 16; // counters below stay: few tokens are longer
 constexpr unsigned most_depth = 64;
 constexpr std::size_t most_states = 400;
+constexpr std::size_t most_together = 100; // pairs of states inside one character
+constexpr unsigned most_links = 300;       // of a chain
 
 } // namespace
 
@@ -111,7 +113,7 @@ Expressions::Spare Expressions::spare(std::span<const Expr> parts) {
             if (other == parts[i]) return true;
             const Loose far = endless(other);
             bound = std::min(bound, far.bytes);
-            return bound >= needed && is_within(parts[i], far.expr);
+            return far.expr != none && bound >= needed && is_within(parts[i], far.expr);
         };
         if (!std::ranges::all_of(parts, leaves_room)) continue;
         return {parts[i], bound == forever ? forever : bound - needed};
@@ -119,7 +121,8 @@ Expressions::Spare Expressions::spare(std::span<const Expr> parts) {
     return {};
 }
 
-/// Like `loose`, but for a counter however small, if it is among the first parts of a chain.
+/// Of a number of characters, perhaps from the middle of one on, and perhaps something of one byte
+/// behind them: the same without the upper bound, and that bound. `none` for any other.
 Expressions::Loose Expressions::endless(Expr e) {
     constexpr std::size_t most_before = 8;
     std::vector<Expr> before;
@@ -127,73 +130,100 @@ Expressions::Loose Expressions::endless(Expr e) {
     while (true) {
         const bool is_chain = nodes_[rest].op == Op::concat;
         const Node run = nodes_[is_chain ? nodes_[rest].a : rest];
-        if (run.op == Op::repeat && run.b == 0 && run.c != forever && !nullable(run.a)) {
-            Expr out = concat(star(run.a), is_chain ? nodes_[rest].b : empty);
+        if (run.op == Op::repeat && !nullable(run.a) && run.a < rest) {
+            const Expr tail = is_chain ? nodes_[rest].b : empty;
+            if (tail != empty && nodes_[tail].op != Op::bytes) return {none, 0};
+            Expr out = concat(repeat(run.a, run.b, forever), tail);
             while (!before.empty()) out = concat(before.back(), out), before.pop_back();
             return {out, run.c};
         }
-        if (!is_chain || before.size() == most_before) return loose(e);
+        if (!is_chain || before.size() == most_before) return {none, 0};
         before.push_back(nodes_[rest].a);
         rest = nodes_[rest].b;
     }
 }
 
-/// The same with every counter gone: whatever `e` matches it matches too.
-Expr Expressions::without_counters(Expr e, unsigned depth) {
-    const Node node = nodes_[e];
-    if (depth > most_depth) return everything;
-    switch (node.op) {
-    case Op::concat: {
-        const Expr a = without_counters(node.a, depth + 1);
-        return concat(a, without_counters(node.b, depth + 1));
-    }
-    case Op::repeat: {
-        const Expr inner = without_counters(node.a, depth + 1);
-        return repeat(inner, std::min(node.b, 1U), node.c == 1 ? 1 : forever);
-    }
-    case Op::either: {
-        std::vector<Expr> parts;
-        for (std::uint32_t i = 0; i < node.b; ++i)
-            parts.push_back(without_counters(lists_[node.a + i], depth + 1));
-        return either(parts);
-    }
-    default:
-        return e;
-    }
-}
-
-/// Whether all that `inner` matches `outer` matches too; false where that takes too long to see.
-/// Both are simple.
+/// Whether all that `inner` matches `outer` matches too, which is a number of characters, perhaps
+/// from the middle of one on, and perhaps something behind them. False where it isn't seen soon.
 bool Expressions::is_within(Expr inner, Expr outer) {
     const auto key = [](Expr x, Expr y) { return std::uint64_t(x) << 32 | y; };
     if (const auto known = within_.find(key(inner, outer)); known != within_.end())
         return known->second;
-    const Expr start = without_counters(inner, 0);
-    if (const auto known = within_.find(key(start, outer)); known != within_.end())
-        return within_[key(inner, outer)] = bool(known->second);
-    std::vector<std::pair<Expr, Expr>> seen{{start, outer}};
-    std::unordered_map<std::uint64_t, bool> met{{key(start, outer), true}};
-    const auto visit = [&](Expr x, Expr y) {
+    const bool is_chain = nodes_[outer].op == Op::concat;
+    const Node run = nodes_[is_chain ? nodes_[outer].a : outer];
+    if (run.op == Op::repeat && run.c == forever) {
+        const Expr tail = is_chain ? nodes_[outer].b : empty;
+        const auto count = characters(inner, run.a, tail, 0);
+        return within_[key(inner, outer)] = count && *count >= run.b;
+    }
+    std::vector<std::pair<Expr, Expr>> seen{{inner, outer}};
+    const auto goes_on = [&](Expr x, Expr y) {
         if (nullable(x) && !nullable(y)) return false;
-        std::pair last{none, none};
         for (unsigned byte = 0; byte < 256; ++byte) {
             const std::pair to{next(x, std::uint8_t(byte)), next(y, std::uint8_t(byte))};
-            if (to.first == none || to == last) continue;
+            if (to.first == none || std::ranges::find(seen, to) != seen.end()) continue;
             if (to.second == none) return false;
-            last = to;
-            const auto at = key(to.first, to.second);
-            if (const auto known = within_.find(at); known != within_.end()) {
-                if (!known->second) return false;
-            } else if (met.emplace(at, true).second) {
+            const Expr head = nodes_[to.second].op == Op::concat ? nodes_[to.second].a : to.second;
+            if (nodes_[head].op == Op::repeat) {
+                if (!is_within(to.first, to.second)) return false;
+            } else {
                 seen.push_back(to);
             }
         }
-        return seen.size() <= most_states;
+        return seen.size() <= most_together;
     };
-    for (std::size_t i = 0; i < seen.size(); ++i)
-        if (!visit(seen[i].first, seen[i].second)) return within_[key(inner, outer)] = false;
-    within_.insert(met.begin(), met.end());
-    return within_[key(inner, outer)] = true;
+    bool out = true;
+    for (std::size_t i = 0; out && i < seen.size(); ++i)
+        out = goes_on(seen[i].first, seen[i].second);
+    return within_[key(inner, outer)] = out;
+}
+
+/// How many characters `e` has at least before `tail`, where each text that it matches is some of
+/// them and `tail`; nothing where it may match anything else. Each character is a `unit`.
+std::optional<std::uint32_t> Expressions::characters(Expr e, Expr unit, Expr tail, unsigned depth) {
+    if (e == tail) return 0;
+    if (depth > most_links) return {};
+    const std::tuple key{e, unit, tail};
+    if (const auto known = characters_.find(key); known != characters_.end()) return known->second;
+    const auto most = [](std::uint64_t n) {
+        return std::uint32_t(std::min<std::uint64_t>(n, forever));
+    };
+    const Node node = nodes_[e];
+    std::optional<std::uint32_t> out;
+    if (node.op == Op::concat) {
+        if (const auto a = characters(node.a, unit, empty, depth + 1))
+            if (const auto b = characters(node.b, unit, tail, depth + 1))
+                out = most(std::uint64_t(*a) + *b);
+    } else if (node.op == Op::repeat && node.a < e && tail == empty) {
+        if (const auto a = characters(node.a, unit, empty, depth + 1))
+            out = most(std::uint64_t(*a) * node.b);
+    } else if (node.op == Op::either) {
+        out = forever;
+        for (std::uint32_t i = 0; out && i < node.b; ++i) {
+            const auto part = characters(lists_[node.a + i], unit, tail, depth + 1);
+            out = part ? std::optional(std::min(*out, *part)) : std::nullopt;
+        }
+    }
+    if (!out && tail == empty && is_one_of(e, unit)) out = 1;
+    characters_.emplace(key, out);
+    return out;
+}
+
+/// Whether what `e` matches are words that `unit` matches too.
+bool Expressions::is_one_of(Expr e, Expr unit) {
+    if (nullable(e)) return false;
+    std::vector<std::pair<Expr, Expr>> seen{{e, unit}};
+    for (std::size_t i = 0; i < seen.size(); ++i) {
+        const auto [x, y] = seen[i];
+        if (seen.size() > most_together || (nullable(x) && !nullable(y))) return false;
+        for (unsigned byte = 0; byte < 256; ++byte) {
+            const std::pair to{next(x, std::uint8_t(byte)), next(y, std::uint8_t(byte))};
+            if (to.first == none) continue;
+            if (to.second == none) return false;
+            if (std::ranges::find(seen, to) == seen.end()) seen.push_back(to);
+        }
+    }
+    return true;
 }
 
 /// How long a simple expression is at least, and how many bytes are enough to come to an end from
@@ -203,7 +233,7 @@ Expressions::Ends Expressions::ends(Expr e, unsigned depth) {
     if (nodes_[e].op == Op::bytes) return {1, 1};
     if (const auto known = ends_.find(e); known != ends_.end()) return known->second;
     constexpr Ends unknown_ends{forever, forever};
-    if (depth > most_depth) return unknown_ends;
+    if (depth > most_links) return unknown_ends;
     const auto most = [](std::uint64_t n) { return n > forever ? forever : std::uint32_t(n); };
     const Node node = nodes_[e];
     Ends out = unknown_ends;

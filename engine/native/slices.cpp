@@ -84,8 +84,8 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
     const auto length = [&](std::size_t i) { return token(std::int32_t(i)).size(); };
     mixed_.push_back(trie_of_whole([&](std::size_t i) { return lengths[i] < length(i); }));
     for (const std::size_t least : long_tokens_from)
-        long_tries_.emplace_back(
-            least, trie_of_whole([&](std::size_t i) { return length(i) >= least; }));
+        long_tries_.emplace_back(least,
+                                 trie_of_whole([&](std::size_t i) { return length(i) >= least; }));
     inner_.push_back(trie_of([](std::uint32_t count) { return count > 0; }));
 }
 
