@@ -176,6 +176,17 @@ class Expressions {
     std::span<const Expr> alternatives(const Expr& e) const {
         return nodes_[e].op == Op::either ? list(nodes_[e]) : std::span(&e, 1);
     }
+    /// A repetition without end with which a text may begin before one of the alternatives goes on:
+    /// whatever it takes `e` takes. `none` where there is none.
+    Expr loop(const Expr& e) const {
+        for (const Expr part : alternatives(e)) {
+            const bool is_chain = nodes_[part].op == Op::concat;
+            const Expr head = is_chain ? nodes_[part].a : part;
+            const Node& run = nodes_[head];
+            if (run.op == Op::repeat && run.b == 0 && run.c == forever && simple(part)) return head;
+        }
+        return none;
+    }
     /// What is left of words still possible, from the depth that was read on.
     std::string_view word_rest(Expr e, std::uint32_t word) const {
         return std::string_view(word_lists_[nodes_[e].a][word]).substr(nodes_[e].d);

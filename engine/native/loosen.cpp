@@ -93,10 +93,14 @@ Expr Expressions::loosen_both(const Node& node, std::uint32_t& bytes, unsigned d
         bytes = std::min(bytes, one.bytes);
         return loosen(one.part, bytes, depth + 1);
     }
+    const auto is_bound = [&](Expr part) {
+        const Node& one = nodes_[part];
+        return one.op == Op::repeat && one.b == 0 && one.c != forever && one.c >= large;
+    };
+    if (std::ranges::none_of(others, is_bound)) return given;
     std::uint32_t bound = forever;
     for (Expr& part : others) part = loosen(part, bound, depth + 1);
     const Expr out = both(others);
-    if (out == given || bound == forever) return out;
     const std::uint32_t needed = slack(out);
     if (needed == forever || bound < needed + large) return given;
     bytes = std::min(bytes, bound - needed);

@@ -287,11 +287,11 @@ void Masks::walk(const WrittenTrie& written, std::size_t first, std::size_t last
     path_.resize(base);
 }
 
-/// Whether the thread's expression is an intersection that `walk_parts` can take apart.
+/// Whether the thread's expression is an intersection that is worth taking apart.
 bool Masks::is_parted(const Machine::Thread& thread) {
     if (machine_.follows(thread)) return false;
     const std::vector<Expr> parts = pool_.conjuncts(thread.state);
-    return parts.size() > 1 && pool_.are_simple(parts);
+    return parts.size() > 1 && pool_.spare(parts).part != Expressions::none;
 }
 
 /// The same for an intersection of which each part goes on by itself, so that their states add up
