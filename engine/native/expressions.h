@@ -176,14 +176,17 @@ class Expressions {
     std::span<const Expr> alternatives(const Expr& e) const {
         return nodes_[e].op == Op::either ? list(nodes_[e]) : std::span(&e, 1);
     }
-    /// A repetition without end with which a text may begin before one of the alternatives goes on:
-    /// whatever it takes `e` takes. `none` where there is none.
-    Expr loop(const Expr& e) const {
-        for (const Expr part : alternatives(e)) {
-            const bool is_chain = nodes_[part].op == Op::concat;
-            const Expr head = is_chain ? nodes_[part].a : part;
+    /// A repetition without end with which a text of `e` may begin before one of the alternatives
+    /// goes on: whatever it takes `e` takes. `none` where there is none.
+    Expr loop(Expr e) const {
+        if (!simple(e)) return none;
+        const Node& node = nodes_[e];
+        const bool is_either_first = node.op == Op::concat && nodes_[node.a].op == Op::either;
+        const Expr first = is_either_first ? node.a : e;
+        for (const Expr part : alternatives(first)) {
+            const Expr head = nodes_[part].op == Op::concat ? nodes_[part].a : part;
             const Node& run = nodes_[head];
-            if (run.op == Op::repeat && run.b == 0 && run.c == forever && simple(part)) return head;
+            if (run.op == Op::repeat && run.b == 0 && run.c == forever) return head;
         }
         return none;
     }
