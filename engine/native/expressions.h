@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -159,9 +160,35 @@ class Expressions {
         std::uint32_t bytes;
     };
     Loose loose(Expr e);
+    /// Of simple expressions: one that alone decides how their intersection goes on for so many
+    /// bytes, since the others only bound how long it may be. `part` is `none` if none does.
+    struct Spare {
+        Expr part = none;
+        std::uint32_t bytes = 0;
+    };
+    Spare spare(std::span<const Expr> parts);
+    bool are_simple(std::span<const Expr> parts) const {
+        return std::ranges::all_of(parts, [&](Expr e) { return simple(e); });
+    }
+    /// Expressions of which `e` is the intersection; only itself where there are no others.
+    std::vector<Expr> conjuncts(Expr e);
     /// The alternatives of a union; any other expression is its own only one.
     std::span<const Expr> alternatives(const Expr& e) const {
         return nodes_[e].op == Op::either ? list(nodes_[e]) : std::span(&e, 1);
+    }
+    /// A repetition without end with which a text of `e` may begin before one of the alternatives
+    /// goes on: whatever it takes `e` takes. `none` where there is none.
+    Expr loop(Expr e) const {
+        if (!simple(e)) return none;
+        const Node& node = nodes_[e];
+        const bool is_either_first = node.op == Op::concat && nodes_[node.a].op == Op::either;
+        const Expr first = is_either_first ? node.a : e;
+        for (const Expr part : alternatives(first)) {
+            const Expr head = nodes_[part].op == Op::concat ? nodes_[part].a : part;
+            const Node& run = nodes_[head];
+            if (run.op == Op::repeat && run.b == 0 && run.c == forever) return head;
+        }
+        return none;
     }
     /// What is left of words still possible, from the depth that was read on.
     std::string_view word_rest(Expr e, std::uint32_t word) const {
@@ -270,6 +297,14 @@ class Expressions {
     Expr add_multiple(std::uint32_t which, std::uint64_t remainder, std::uint32_t phase);
     Expr loosen(Expr e, std::uint32_t& bytes, unsigned depth);
     Expr loosen_both(const Node& node, std::uint32_t& bytes, unsigned depth);
+    Loose endless(Expr e);
+    std::optional<std::uint32_t> characters(Expr e, Expr unit, Expr tail, unsigned depth);
+    bool is_one_of(Expr e, Expr unit);
+    bool is_within(Expr inner, Expr outer);
+    struct Ends {
+        std::uint32_t least, most;
+    };
+    Ends ends(Expr e, unsigned depth);
     std::uint32_t slack(Expr e);
     std::uint32_t shortest(Expr e, unsigned depth) const;
     std::optional<bool> is_dead_by_parts(Expr e);
@@ -286,6 +321,9 @@ class Expressions {
     std::vector<std::unique_ptr<Row>> rows_;
     std::unordered_map<Expr, Loose> loose_;
     std::unordered_map<Expr, std::uint32_t> slack_;
+    std::unordered_map<Expr, Ends> ends_;
+    std::unordered_map<std::uint64_t, bool> within_; // by both expressions
+    std::map<std::tuple<Expr, Expr, Expr>, std::optional<std::uint32_t>> characters_;
     std::size_t work_ = 0;
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
 };

@@ -75,7 +75,20 @@ void Masks::add_thread(Machine::Thread thread, Mask mask) {
 
 /// Takes out the tokens of more than `bytes` bytes that `thread` refuses.
 void Masks::recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mask) {
-    for (const auto id : slices_.longer_than(bytes)) {
+    const auto ids = slices_.longer_than(bytes);
+    if (ids.empty()) return;
+    if (const WrittenTrie* const trie = slices_.long_tokens(bytes);
+        trie != nullptr && is_parted(thread)) {
+        std::vector<std::uint32_t> taken(words_);
+        walk_parts(*trie, thread, taken);
+        for (const auto id : ids) {
+            const auto word = std::size_t(id) / mask_bits;
+            const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
+            mask[word] &= taken[word] | ~bit;
+        }
+        return;
+    }
+    for (const auto id : ids) {
         const auto word = std::size_t(id) / mask_bits;
         const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
         if ((mask[word] & bit) != 0 && !takes(thread, slices_.token(id))) mask[word] &= ~bit;
@@ -123,9 +136,11 @@ void Masks::add_word(const Machine::Thread& thread, Mask mask) {
     auto known = words_known_.find(key);
     if (known == words_known_.end()) {
         std::vector<std::uint32_t> target(words_);
-        if (is_open(thread.state)) {
+        if (!is_parted(thread) && is_open(thread.state)) {
             slices_.add_plain(Expressions::forever, target);
             walk_root(slices_.mixed(), thread, target);
+        } else if (is_parted(thread)) {
+            walk_parts(trie_, thread, target);
         } else {
             walk_root(trie_, thread, target);
         }
@@ -270,6 +285,73 @@ void Masks::walk(const WrittenTrie& written, std::size_t first, std::size_t last
         ++node;
     }
     path_.resize(base);
+}
+
+/// Whether the thread's expression is an intersection that is worth taking apart.
+bool Masks::is_parted(const Machine::Thread& thread) {
+    if (machine_.follows(thread)) return false;
+    const std::vector<Expr> parts = pool_.conjuncts(thread.state);
+    return parts.size() > 1 && pool_.spare(parts).part != Expressions::none;
+}
+
+/// The same for an intersection of which each part goes on by itself, so that their states add up
+/// instead of multiplying. They are put together where a token ends.
+void Masks::walk_parts(const WrittenTrie& written, const Machine::Thread& thread, Mask mask) {
+    const TokenTrie& trie = written.trie;
+    const std::vector<Expr> first = pool_.conjuncts(thread.state);
+    const std::size_t n = first.size();
+    struct Level {
+        std::size_t end;
+        std::size_t sure; // as deep as that, whatever its `which` part takes is taken
+        std::size_t which;
+    };
+    const auto look_ahead = [&](std::span<const Expr> parts, std::size_t depth, Level& level) {
+        const auto [part, bytes] = pool_.spare(parts);
+        if (part == Expressions::none) return false;
+        level.sure = depth + bytes;
+        level.which = std::size_t(std::ranges::find(parts, part) - parts.begin());
+        return true;
+    };
+    std::vector<Level> path{{trie.n_nodes(), 0, 0}};
+    std::vector<Expr> states = first; // of each level, those of its parts
+    look_ahead(first, 0, path.back());
+    const Machine::Thread done{Expressions::empty, thread.cont};
+    for (std::size_t node = 0; node < trie.n_nodes();) {
+        while (path.back().end <= node) {
+            path.pop_back();
+            states.resize(states.size() - n);
+        }
+        const std::size_t end = trie.end(node), depth = path.size();
+        Level level = path.back();
+        level.end = end;
+        const std::size_t from = states.size() - n;
+        const std::size_t length = written.writings.length(node);
+        const auto alphabet = written.writings.alphabet(node);
+        if (alphabet != Writings::none && depth - 1 + length <= level.sure &&
+            room(states[from + level.which], alphabet) >= length) {
+            for (const auto id : trie.ids_below(node)) set_bit(mask, std::size_t(id));
+            node = end;
+            continue;
+        }
+        bool is_alive = true, is_complete = true;
+        for (std::size_t i = 0; i < n && is_alive; ++i) {
+            states.push_back(pool_.next(states[from + i], trie.byte(node)));
+            is_alive = states.back() != Expressions::none;
+            is_complete = is_complete && pool_.nullable(states.back());
+        }
+        const auto here = [&] { return std::span(states).subspan(from + n, n); };
+        if (is_alive && !is_complete && depth > level.sure && !look_ahead(here(), depth, level))
+            is_alive = !pool_.is_dead(pool_.both(here()));
+        if (!is_alive) {
+            states.resize(from + n);
+            node = end;
+            continue;
+        }
+        for (const auto id : trie.ids(node)) set_bit(mask, std::size_t(id));
+        if (is_complete && end > node + 1) walk_behind(written, node + 1, end, done, mask);
+        path.push_back(level);
+        ++node;
+    }
 }
 
 /// `thread` behind the bytes on the path of the walk that began at `base`, and one more.

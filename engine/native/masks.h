@@ -68,6 +68,8 @@ class Masks {
     std::uint8_t work_out_room(Expr state, unsigned alphabet);
     bool add_behind(Expr state, unsigned alphabet, std::vector<Expr>& out);
     bool takes(Machine::Thread thread, std::string_view token);
+    bool is_parted(const Machine::Thread& thread);
+    void walk_parts(const WrittenTrie& trie, const Machine::Thread& thread, Mask mask);
     void check_remembered(const Machine::Thread& thread, bool is_whatever, Mask mask);
     bool is_free(const Expressions::Run& run) const;
     void walk(const WrittenTrie& trie, std::size_t first, std::size_t last,

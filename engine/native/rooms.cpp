@@ -11,10 +11,15 @@ namespace engine {
 std::uint8_t Masks::room(Expr state, unsigned alphabet) {
     if (const auto known = rooms_.find(state); known != rooms_.end())
         if (known->second[alphabet] != unknown) return known->second[alphabet];
+    // A pattern that may stand anywhere takes what may stand before it.
+    const Expr loop = pool_.loop(state);
+    const bool has_loop = loop != Expressions::none && loop != state;
     // The larger alphabets cost more to look at, and say nothing where the smaller have bounds.
     constexpr unsigned all_ascii = 4;
     std::uint8_t out = 0;
-    if (alphabet <= all_ascii || room(state, alphabet - 1) == endless)
+    if (has_loop && room(loop, alphabet) == endless)
+        out = endless;
+    else if (alphabet <= all_ascii || room(state, alphabet - 1) == endless)
         out = work_out_room(state, alphabet);
     const auto at = rooms_.find(state);
     if (at != rooms_.end()) return at->second[alphabet] = out;
