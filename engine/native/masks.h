@@ -65,6 +65,7 @@ class Masks {
     void recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mask);
     bool is_open(Expr state) { return room(state, n_alphabets - 1) == endless; }
     std::uint8_t room(Expr state, unsigned alphabet);
+    bool is_free_for_ever(Expr state) const;
     std::uint8_t work_out_room(Expr state, unsigned alphabet);
     bool add_behind(Expr state, unsigned alphabet, std::vector<Expr>& out);
     bool takes(Machine::Thread thread, std::string_view token);

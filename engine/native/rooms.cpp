@@ -11,6 +11,7 @@ namespace engine {
 std::uint8_t Masks::room(Expr state, unsigned alphabet) {
     if (const auto known = rooms_.find(state); known != rooms_.end())
         if (known->second[alphabet] != unknown) return known->second[alphabet];
+    if (is_free_for_ever(state)) return endless;
     // The larger alphabets cost more to look at, and say nothing where the smaller have bounds.
     constexpr unsigned all_ascii = 4;
     std::uint8_t out = 0;
@@ -23,6 +24,12 @@ std::uint8_t Masks::room(Expr state, unsigned alphabet) {
     fresh[alphabet] = out;
     rooms_.emplace(state, fresh);
     return out;
+}
+
+/// Whether it takes any text before it ends. Some words may be left out: then it doesn't end there.
+bool Masks::is_free_for_ever(Expr state) const {
+    const auto run = pool_.run(state);
+    return run.max == Expressions::forever && is_free(run);
 }
 
 /// Character by character, until some is refused or no new states turn up.
