@@ -167,6 +167,14 @@ class Expressions {
     std::string_view word_rest(Expr e, std::uint32_t word) const {
         return std::string_view(word_lists_[nodes_[e].a][word]).substr(nodes_[e].d);
     }
+    /// What is left behind a word that is still possible.
+    Expr behind_word(Expr e, std::uint32_t word) {
+        const Node node = nodes_[e];
+        const auto& words = word_lists_[node.a];
+        std::uint32_t high = word + 1;
+        while (high < node.c && words[high].starts_with(words[word])) ++high;
+        return add_words(node.a, word, high, std::uint32_t(words[word].size()));
+    }
     bool matches(Expr e, std::string_view data) {
         for (const char byte : data) {
             e = next(e, std::uint8_t(byte));

@@ -183,11 +183,12 @@ void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run&
     if (run.without == Expressions::none && !remembers) return;
     // The rests were asked for without those words: no token completes one and ends the string.
     const auto [low, high, is_complete] = pool_.words_left(run.without);
+    const ByteSet ending = pool_.first_bytes(run.tail);
     for (std::uint32_t word = low; word < high; ++word) {
         const std::string_view rest = pool_.word_rest(run.without, word);
         const std::size_t node = trie_.trie.find(rest);
         if (rest.empty() || node == TokenTrie::none) continue; // an empty one is dead in `thread`
-        pool_.first_bytes(run.tail).each([&](std::uint8_t byte) {
+        ending.each([&](std::uint8_t byte) {
             const std::size_t end = trie_.trie.child(node, byte);
             if (end == TokenTrie::none) return;
             for (const auto id : trie_.trie.ids_below(end))
@@ -218,6 +219,8 @@ void Masks::check_remembered(const Machine::Thread& thread, bool is_whatever, Ma
 }
 
 void Masks::walk_root(const WrittenTrie& trie, const Machine::Thread& thread, Mask mask) {
+    if (walk_words(trie, TokenTrie::none, thread, mask)) return;
+    if (&trie == &trie_ && add_spaced(thread, mask)) return;
     pool_.first_bytes(thread.state).each([&](std::uint8_t byte) {
         const std::size_t node = trie.trie.child(TokenTrie::none, byte);
         if (node != TokenTrie::none) walk(trie, node, trie.trie.end(node), thread, mask);
@@ -279,38 +282,14 @@ Machine::Thread Masks::with_text(Machine::Thread thread, std::size_t base, std::
     return thread;
 }
 
-/// The same where the frames behind the word decide which words may come.
-void Masks::walk_keys(const WrittenTrie& written, std::size_t first, std::size_t last,
-                      Machine::Thread thread, Mask mask) {
-    const TokenTrie& trie = written.trie;
-    struct Key {
-        std::size_t end;
-        Machine::Thread thread;
-    };
-    std::vector<Key> path{{last, thread}};
-    for (std::size_t node = first; node < last;) {
-        while (path.back().end <= node) path.pop_back();
-        Machine::Thread at = path.back().thread;
-        if (!machine_.step(at, trie.byte(node))) {
-            node = trie.end(node);
-            continue;
-        }
-        for (const auto id : trie.ids(node)) set_bit(mask, std::size_t(id));
-        if (trie.end(node) > node + 1) {
-            if (pool_.nullable(at.state)) walk_behind(written, node + 1, trie.end(node), at, mask);
-            path.push_back({trie.end(node), at});
-        }
-        ++node;
-    }
-}
-
 void Masks::walk_behind(const WrittenTrie& trie, std::size_t first, std::size_t last,
                         const Machine::Thread& thread, Mask mask) {
     const Place place = machine_.behind(thread);
     const auto threads = machine_.threads(place);
     const std::vector<Machine::Thread> all(threads.begin(), threads.end());
     for (const auto& next : all)
-        if ((next.state & Machine::token_thread) == 0) walk(trie, first, last, next, mask);
+        if ((next.state & Machine::token_thread) == 0 && !walk_words(trie, first - 1, next, mask))
+            walk(trie, first, last, next, mask);
 }
 
 } // namespace engine

@@ -73,6 +73,12 @@ class Masks {
     bool is_free(const Expressions::Run& run) const;
     void walk(const WrittenTrie& trie, std::size_t first, std::size_t last,
               const Machine::Thread& thread, Mask mask);
+    bool takes_spaces(const Machine::Thread& thread);
+    bool add_spaced(const Machine::Thread& thread, Mask mask);
+    void walk_visible(const WrittenTrie& trie, std::size_t above, const Machine::Thread& thread,
+                      Mask mask);
+    bool walk_words(const WrittenTrie& trie, std::size_t above, const Machine::Thread& thread,
+                    Mask mask);
     void walk_keys(const WrittenTrie& trie, std::size_t first, std::size_t last,
                    Machine::Thread thread, Mask mask);
     Machine::Thread with_text(Machine::Thread thread, std::size_t base, std::uint8_t byte);
