@@ -14,6 +14,7 @@ Expr Expressions::add_list(Op op, std::span<const Expr> parts, bool is_nullable,
     lists_.insert(lists_.end(), parts.begin(), parts.end());
     node.depth = depth_of(node);
     node.positive = is_positive(node);
+    node.counted = is_counted(node);
     return append(node, h);
 }
 

@@ -215,6 +215,7 @@ class Expressions {
         bool nullable : 1;
         bool simple : 1; // no intersection, complement or arithmetic inside: some text matches
         bool positive : 1 = true; // no complement lets in bytes of which none is written here
+        bool counted : 1 = false; // a large counter is inside, and not in a complement
         std::uint16_t depth = 1;  // how deep `derive` calls itself
         std::uint32_t a, b, c, d;
         Node(Op of, bool is_nullable, bool is_simple, std::uint32_t a_ = 0, std::uint32_t b_ = 0,
@@ -236,6 +237,7 @@ class Expressions {
     Expr add(Node node) {
         node.depth = depth_of(node);
         node.positive = is_positive(node);
+        node.counted = is_counted(node);
         const std::uint64_t h = hash(node);
         const Expr known = index_.find(h, [&](Expr e) { return nodes_[e] == node; });
         if (known != Index::none) return known;
@@ -250,6 +252,7 @@ class Expressions {
     Fingerprint fingerprint_of(const Node& node) const;
     Expr add_list(Op op, std::span<const Expr> parts, bool is_nullable, bool is_simple);
     bool is_positive(const Node& node) const;
+    bool is_counted(const Node& node) const;
     std::uint16_t depth_of(const Node& node) const;
     bool simple(Expr e) const { return nodes_[e].simple; }
     std::span<const Expr> list(const Node& node) const {
