@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "byte_set.h"
+#include "fingerprint.h"
 #include "interner.h"
 
 namespace engine {
@@ -183,11 +184,14 @@ class Expressions {
         return nullable(e);
     }
 
+    /// The same for an expression that was built alike by any other `Expressions`.
+    const Fingerprint& fingerprint(Expr e) const { return fingerprints_[e]; }
     std::size_t size() const { return nodes_.size(); }
     std::size_t memory_bytes() const {
-        return nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(Expr) +
-               index_.memory_bytes() + rows_.size() * sizeof(Row) +
-               rows_of_.capacity() * sizeof(std::uint32_t) + sets_.memory_bytes();
+        return nodes_.capacity() * sizeof(Node) + fingerprints_.capacity() * sizeof(Fingerprint) +
+               lists_.capacity() * sizeof(Expr) + index_.memory_bytes() +
+               rows_.size() * sizeof(Row) + rows_of_.capacity() * sizeof(std::uint32_t) +
+               sets_.memory_bytes();
     }
     /// Drops the table of derivatives, which is most of the memory and fills itself again.
     void forget() {
@@ -219,6 +223,7 @@ class Expressions {
         bool nullable : 1;
         bool simple : 1; // no intersection, complement or arithmetic inside: some text matches
         bool positive : 1 = true; // no complement lets in bytes of which none is written here
+        bool counted : 1 = false; // a large counter is inside, and not in a complement
         std::uint16_t depth = 1;  // how deep `derive` calls itself
         std::uint32_t a, b, c, d;
         Node(Op of, bool is_nullable, bool is_simple, std::uint32_t a_ = 0, std::uint32_t b_ = 0,
@@ -240,15 +245,22 @@ class Expressions {
     Expr add(Node node) {
         node.depth = depth_of(node);
         node.positive = is_positive(node);
+        node.counted = is_counted(node);
         const std::uint64_t h = hash(node);
         const Expr known = index_.find(h, [&](Expr e) { return nodes_[e] == node; });
         if (known != Index::none) return known;
+        return append(node, h);
+    }
+    Expr append(const Node& node, std::uint64_t hash) {
+        fingerprints_.push_back(fingerprint_of(node));
         nodes_.push_back(node);
-        index_.insert(h, Expr(nodes_.size() - 1));
+        index_.insert(hash, Expr(nodes_.size() - 1));
         return Expr(nodes_.size() - 1);
     }
+    Fingerprint fingerprint_of(const Node& node) const;
     Expr add_list(Op op, std::span<const Expr> parts, bool is_nullable, bool is_simple);
     bool is_positive(const Node& node) const;
+    bool is_counted(const Node& node) const;
     std::uint16_t depth_of(const Node& node) const;
     bool simple(Expr e) const { return nodes_[e].simple; }
     std::span<const Expr> list(const Node& node) const {
@@ -285,10 +297,12 @@ class Expressions {
     Expr fill(Expr e, std::uint32_t row, std::uint8_t byte);
 
     std::vector<Node> nodes_;
+    std::vector<Fingerprint> fingerprints_; // per expression
     std::vector<Expr> lists_;
     Index index_;
     Interner<ByteSet> sets_;
     std::vector<std::vector<std::string>> word_lists_;
+    std::vector<Fingerprint> word_fingerprints_; // per list
     std::vector<Multiple> multiples_;
     std::vector<std::uint32_t> rows_of_; // per expression: its row, Index::none if it has none yet
     std::vector<std::unique_ptr<Row>> rows_;

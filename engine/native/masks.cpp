@@ -6,9 +6,10 @@
 namespace engine {
 
 Masks::Masks(const WrittenTrie& trie, const Slices& slices, Machine& machine,
-             std::vector<Expr> free_units)
+             std::vector<Expr> free_units, std::shared_ptr<WordMasks> words)
     : trie_(trie), slices_(slices), machine_(machine), pool_(machine.expressions()),
-      free_units_(std::move(free_units)), words_(mask_words(trie.trie.n_vocab())) {}
+      free_units_(std::move(free_units)), word_masks_(std::move(words)),
+      words_(mask_words(trie.trie.n_vocab())) {}
 
 ConstMask Masks::of(Place place) {
     const auto threads = machine_.threads(place);
@@ -92,20 +93,44 @@ ConstMask Masks::wide(const Machine::Thread& thread) {
 }
 
 void Masks::add_loose(const Machine::Thread& thread, Mask mask) {
-    const auto parts = pool_.alternatives(thread.state);
+    const bool follows = machine_.follows(thread);
+    const Fingerprint& key = pool_.fingerprint(thread.state);
+    if (!follows)
+        if (const auto known = word_masks_->find(key)) return add_known(*known, thread.cont, mask);
+    const auto all = sights(thread.state);
+    const auto lacks_words = [](const Sight& sight) {
+        return sight.run.without != Expressions::none;
+    };
+    if (follows || std::ranges::any_of(all, lacks_words)) {
+        for (const Sight& sight : all) add_sight(thread, sight, mask);
+        return;
+    }
+    Found found;
+    for (const Sight& sight : all) {
+        if (sight.has_plain) {
+            found.mask.resize(words_);
+            slices_.add_plain(sight.plain, found.mask);
+        }
+        for (const auto& [number, state] : sight.looks)
+            look(whole(number).ranges.front(), state, found);
+    }
+    add_known(*keep_word(key, found), thread.cont, mask);
+}
+
+std::vector<Masks::Sight> Masks::sights(Expr state) {
+    const auto parts = pool_.alternatives(state);
     const std::vector<Expr> all(parts.begin(), parts.end());
     const bool some_free = std::ranges::any_of(all, [&](Expr e) { return is_free(pool_.run(e)); });
-    if (!some_free) return add_word(thread, mask);
+    if (!some_free) return {sight_of_word(state)};
+    std::vector<Sight> out;
     for (const Expr part : all) {
-        const Machine::Thread one{part, thread.cont};
         const auto run = pool_.run(part);
         // A short run with a plain tail: a token may lie in both.
         const bool is_plain_tail = run.max < slices_.longest() && begins_plainly(run.tail);
-        if (is_free(run) && !is_plain_tail)
-            add_free_text(one, run, mask);
-        else
-            add_word(one, mask);
+        out.push_back(is_free(run) && !is_plain_tail ? sight_of_text(part, run)
+                                                     : sight_of_word(part));
     }
+    return out;
 }
 
 /// Whether plain text can come first, as it does in strings before their quote.
@@ -116,22 +141,62 @@ bool Masks::begins_plainly(Expr e) {
     return !(pool_.first_bytes(e) & ~special).empty();
 }
 
-/// Any word. Where many bytes may follow, it is looked at once for all its places.
-void Masks::add_word(const Machine::Thread& thread, Mask mask) {
-    if (pool_.first_bytes(thread.state).count() < 48) return walk_root(trie_, thread, mask);
-    const std::uint64_t key = std::uint64_t(thread.state) << 32 | thread.cont;
-    auto known = words_known_.find(key);
-    if (known == words_known_.end()) {
-        std::vector<std::uint32_t> target(words_);
-        if (is_open(thread.state)) {
-            slices_.add_plain(Expressions::forever, target);
-            walk_root(slices_.mixed(), thread, target);
-        } else {
-            walk_root(trie_, thread, target);
-        }
-        known = words_known_.emplace(key, keep(target)).first;
+/// Any word. Where many bytes may follow, it may be that all plain tokens do.
+Masks::Sight Masks::sight_of_word(Expr state) {
+    constexpr int many = 48;
+    if (pool_.first_bytes(state).count() >= many && is_open(state))
+        return {{}, true, Expressions::forever, {{mixed_trie, state}}};
+    return {{}, false, 0, {{whole_trie, state}}};
+}
+
+/// Inside a string of any characters, perhaps of a bounded length, perhaps not one of some words.
+Masks::Sight Masks::sight_of_text(Expr state, const Expressions::Run& run) {
+    Sight out{run, true, run.max, {}};
+    const bool is_far = run.max >= slices_.longest();
+    if (is_far && run.min <= 1) {
+        Expr inner = state;
+        if (run.min == 1 || run.without != Expressions::none)
+            inner = pool_.concat(pool_.repeat(run.unit, 0, run.max), run.tail);
+        out.looks = {{first_rests, state}, {inner_rests, inner}};
+        return out;
     }
-    for (std::size_t word = 0; word < words_; ++word) mask[word] |= known->second[word];
+    for (std::uint32_t k = 0; k < slices_.n_rests() && k <= run.max; ++k) {
+        const std::uint32_t max = run.max == Expressions::forever ? run.max : run.max - k;
+        const std::uint32_t min = run.min > k ? run.min - k : 0;
+        const Expr after = k > 0 ? pool_.concat(pool_.repeat(run.unit, min, max), run.tail) : state;
+        out.looks.push_back({first_rests + k, after});
+    }
+    return out;
+}
+
+void Masks::add_sight(const Thread& thread, const Sight& sight, Mask mask) {
+    const auto memory = machine_.memory(thread);
+    std::vector<std::uint32_t> own(words_); // others' bits must not be cleared
+    if (sight.has_plain) slices_.add_plain(sight.plain, own);
+    for (const auto& [number, state] : sight.looks)
+        add_word(whole(number), {state, thread.cont}, own);
+    const bool is_text = sight.run.unit != Expressions::none;
+    if (is_text && memory != Machine::Memory::none)
+        check_remembered(thread, memory == Machine::Memory::all, own);
+    if (sight.run.without != Expressions::none) take_out_words(sight.run, own);
+    for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
+}
+
+/// The rests were asked for without those words: no token completes one and ends the string.
+void Masks::take_out_words(const Expressions::Run& run, Mask mask) {
+    const auto [low, high, is_complete] = pool_.words_left(run.without);
+    const ByteSet ending = pool_.first_bytes(run.tail);
+    for (std::uint32_t word = low; word < high; ++word) {
+        const std::string_view rest = pool_.word_rest(run.without, word);
+        const std::size_t node = trie_.trie.find(rest);
+        if (rest.empty() || node == TokenTrie::none) continue; // an empty one is dead in `thread`
+        ending.each([&](std::uint8_t byte) {
+            const std::size_t end = trie_.trie.child(node, byte);
+            if (end == TokenTrie::none) return;
+            for (const auto id : trie_.trie.ids_below(end))
+                mask[std::size_t(id) / mask_bits] &= ~(1U << (std::size_t(id) % mask_bits));
+        });
+    }
 }
 
 /// Whether a token may follow, byte by byte.
@@ -152,52 +217,6 @@ bool Masks::takes(Machine::Thread thread, std::string_view token) {
     return true;
 }
 
-/// Inside a string of any characters, perhaps of a bounded length, perhaps not one of some words.
-void Masks::add_free_text(const Machine::Thread& thread, const Expressions::Run& run, Mask mask) {
-    std::vector<std::uint32_t> own;
-    Mask target = mask;
-    const auto memory = machine_.memory(thread);
-    const bool remembers = memory != Machine::Memory::none;
-    if (run.without != Expressions::none || remembers) { // others' bits must not be cleared
-        own.assign(words_, 0U);
-        target = own;
-    }
-    slices_.add_plain(run.max, target);
-    const bool is_far = run.max >= slices_.longest();
-    if (is_far && run.min <= 1) {
-        Machine::Thread inner = thread;
-        if (run.min == 1 || run.without != Expressions::none)
-            inner.state = pool_.concat(pool_.repeat(run.unit, 0, run.max), run.tail);
-        walk_root(slices_.rests(0), thread, target);
-        walk_root(slices_.inner_rests(), inner, target);
-    } else {
-        for (std::uint32_t k = 0; k < slices_.n_rests() && k <= run.max; ++k) {
-            Machine::Thread after = thread;
-            const std::uint32_t max = run.max == Expressions::forever ? run.max : run.max - k;
-            const std::uint32_t min = run.min > k ? run.min - k : 0;
-            if (k > 0) after.state = pool_.concat(pool_.repeat(run.unit, min, max), run.tail);
-            walk_root(slices_.rests(k), after, target);
-        }
-    }
-    if (remembers) check_remembered(thread, memory == Machine::Memory::all, target);
-    if (run.without == Expressions::none && !remembers) return;
-    // The rests were asked for without those words: no token completes one and ends the string.
-    const auto [low, high, is_complete] = pool_.words_left(run.without);
-    const ByteSet ending = pool_.first_bytes(run.tail);
-    for (std::uint32_t word = low; word < high; ++word) {
-        const std::string_view rest = pool_.word_rest(run.without, word);
-        const std::size_t node = trie_.trie.find(rest);
-        if (rest.empty() || node == TokenTrie::none) continue; // an empty one is dead in `thread`
-        ending.each([&](std::uint8_t byte) {
-            const std::size_t end = trie_.trie.child(node, byte);
-            if (end == TokenTrie::none) return;
-            for (const auto id : trie_.trie.ids_below(end))
-                target[std::size_t(id) / mask_bits] &= ~(1U << (std::size_t(id) % mask_bits));
-        });
-    }
-    for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
-}
-
 /// The rests of tokens don't know the text before them, which decides what may come behind: those
 /// that go on behind a string, or at least with another one, are taken byte by byte.
 void Masks::check_remembered(const Machine::Thread& thread, bool is_whatever, Mask mask) {
@@ -216,80 +235,6 @@ void Masks::check_remembered(const Machine::Thread& thread, bool is_whatever, Ma
         auto& word = mask[std::size_t(id) / mask_bits];
         word = takes(thread, slices_.token(id)) ? word | bit : word & ~bit;
     }
-}
-
-void Masks::walk_root(const WrittenTrie& trie, const Machine::Thread& thread, Mask mask) {
-    if (walk_words(trie, TokenTrie::none, thread, mask)) return;
-    if (&trie == &trie_ && add_spaced(thread, mask)) return;
-    pool_.first_bytes(thread.state).each([&](std::uint8_t byte) {
-        const std::size_t node = trie.trie.child(TokenTrie::none, byte);
-        if (node != TokenTrie::none) walk(trie, node, trie.trie.end(node), thread, mask);
-    });
-}
-
-/// The nodes from `first` to `last`, which are siblings with all that is below them.
-void Masks::walk(const WrittenTrie& written, std::size_t first, std::size_t last,
-                 const Machine::Thread& thread, Mask mask) {
-    // Texts that are remembered reject nothing before the word is complete.
-    const bool is_read = machine_.follows(thread);
-    if (is_read && (machine_.memory(thread) == Machine::Memory::none ||
-                    pool_.words_left(thread.state).high != 0))
-        return walk_keys(written, first, last, thread, mask);
-    constexpr std::size_t is_large = 4; // nodes: fewer are as quick to look at
-    const TokenTrie& trie = written.trie;
-    const std::size_t base = path_.size();
-    path_.push_back({last, pool_.row(thread.state), thread.state, 0});
-    for (std::size_t node = first; node < last;) {
-        while (path_.back().end <= node) path_.pop_back();
-        const Open& at = path_.back();
-        const std::uint8_t byte = trie.byte(node);
-        Expr state = at.row[byte];
-        if (state == Expressions::unknown) state = pool_.next(at.state, byte);
-        const std::size_t end = trie.end(node);
-        if (state == Expressions::none) {
-            node = end;
-            continue;
-        }
-        const auto alphabet = written.writings.alphabet(node);
-        if (end >= node + is_large && alphabet != Writings::none &&
-            room(at.state, alphabet) >= written.writings.length(node)) {
-            for (const auto id : trie.ids_below(node)) set_bit(mask, std::size_t(id));
-            node = end;
-            continue;
-        }
-        for (const auto id : trie.ids(node)) set_bit(mask, std::size_t(id));
-        if (end > node + 1) {
-            if (pool_.nullable(state)) {
-                const Machine::Thread here{state, thread.cont};
-                walk_behind(written, node + 1, end, is_read ? with_text(thread, base, byte) : here,
-                            mask);
-            }
-            if (state == Expressions::empty) {
-                node = end;
-                continue;
-            }
-            path_.push_back({end, pool_.row(state), state, byte});
-        }
-        ++node;
-    }
-    path_.resize(base);
-}
-
-/// `thread` behind the bytes on the path of the walk that began at `base`, and one more.
-Machine::Thread Masks::with_text(Machine::Thread thread, std::size_t base, std::uint8_t byte) {
-    for (std::size_t i = base + 1; i < path_.size(); ++i) machine_.step(thread, path_[i].byte);
-    machine_.step(thread, byte);
-    return thread;
-}
-
-void Masks::walk_behind(const WrittenTrie& trie, std::size_t first, std::size_t last,
-                        const Machine::Thread& thread, Mask mask) {
-    const Place place = machine_.behind(thread);
-    const auto threads = machine_.threads(place);
-    const std::vector<Machine::Thread> all(threads.begin(), threads.end());
-    for (const auto& next : all)
-        if ((next.state & Machine::token_thread) == 0 && !walk_words(trie, first - 1, next, mask))
-            walk(trie, first, last, next, mask);
 }
 
 } // namespace engine

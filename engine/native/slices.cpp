@@ -79,22 +79,6 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
     }
     mixed_.emplace_back(TokenTrie(whole, ends));
     inner_.push_back(trie_of([](std::uint32_t count) { return count > 0; }));
-    cut_spaces();
-}
-
-void Slices::cut_spaces() {
-    std::string rests;
-    std::vector<std::uint64_t> ends{0};
-    for (std::size_t i = 0; i + 1 < offsets_.size(); ++i) {
-        const auto text = token(std::int32_t(i));
-        const std::size_t length = std::min(text.find_first_not_of(" \n\t\r"), text.size());
-        if (length > 0 && length == text.size())
-            spaces_.push_back(std::int32_t(i));
-        else if (length > 0 && !(length == 1 && text[0] == ' '))
-            rests += text.substr(length);
-        ends.push_back(rests.size());
-    }
-    after_spaces_.emplace_back(TokenTrie(rests, ends));
 }
 
 void Slices::add_plain(std::uint32_t characters, Mask mask) const {
@@ -112,8 +96,7 @@ std::span<const std::int32_t> Slices::longer_than(std::size_t bytes) const {
 
 std::size_t Slices::memory_bytes() const {
     std::size_t out = data_.capacity() + offsets_.capacity() * 8 + mixed_.front().memory_bytes() +
-                      plain_.size() * words_ * 4 + inner_.front().memory_bytes() +
-                      after_spaces_.front().memory_bytes() + spaces_.capacity() * 4;
+                      plain_.size() * words_ * 4 + inner_.front().memory_bytes();
     for (const auto& trie : rests_) out += trie.memory_bytes();
     return out;
 }

@@ -36,13 +36,6 @@ class Slices {
     std::uint32_t n_rests() const { return std::uint32_t(rests_.size()); }
     /// The rests of all tokens with at least one plain character before them.
     const WrittenTrie& inner_rests() const { return inner_.front(); }
-    /// Tokens of nothing but JSON's white space, added to `mask`.
-    void add_spaces(Mask mask) const {
-        for (const auto id : spaces_) set_bit(mask, std::size_t(id));
-    }
-    /// What follows white space at the beginning of other tokens, but for those that begin with one
-    /// blank: these lie below it in the whole vocabulary's trie.
-    const WrittenTrie& after_spaces() const { return after_spaces_.front(); }
     /// All tokens that are not plain, whole.
     const WrittenTrie& mixed() const { return mixed_.front(); }
     /// The ids of tokens of more than `bytes` bytes.
@@ -54,8 +47,6 @@ class Slices {
     std::size_t memory_bytes() const;
 
   private:
-    void cut_spaces();
-
     std::string data_;
     std::vector<std::uint64_t> offsets_;
     std::vector<std::int32_t> by_length_; // longest first
@@ -66,8 +57,6 @@ class Slices {
     std::vector<std::pair<std::uint32_t, std::int32_t>> long_; // characters and id beyond those
     std::vector<WrittenTrie> rests_;
     std::vector<WrittenTrie> inner_;
-    std::vector<std::int32_t> spaces_;
-    std::vector<WrittenTrie> after_spaces_;
 };
 
 } // namespace engine

@@ -1,0 +1,194 @@
+#include <algorithm>
+
+#include "masks.h"
+
+namespace engine {
+
+// Walks through tries: with a word alone, whose tokens are kept; or with the frames behind it
+
+const WrittenTrie& Masks::trie(std::uint32_t number) const {
+    if (number == whole_trie) return trie_;
+    if (number == mixed_trie) return slices_.mixed();
+    if (number == inner_rests) return slices_.inner_rests();
+    return slices_.rests(number - first_rests);
+}
+
+Roots Masks::whole(std::uint32_t number) const {
+    Roots out{{{number, 0, std::uint32_t(trie(number).trie.n_nodes())}}, Fingerprint(number)};
+    return out;
+}
+
+/// The tokens below `roots` that `thread` takes.
+void Masks::add_word(const Roots& roots, const Thread& thread, Mask mask) {
+    if (machine_.follows(thread)) {
+        for (const auto& [number, first, last] : roots.ranges)
+            walk(trie(number), first, last, thread, mask);
+        return;
+    }
+    Fingerprint key = pool_.fingerprint(thread.state);
+    key.add(roots.fingerprint);
+    auto word = word_masks_->find(key);
+    if (word == nullptr) {
+        Found found;
+        for (const auto& range : roots.ranges) look(range, thread.state, found);
+        word = keep_word(key, found);
+    }
+    add_known(*word, thread.cont, mask);
+}
+
+void Masks::add_known(const WordMask& word, std::uint32_t cont, Mask mask) {
+    if (word.many != nullptr)
+        for (std::size_t i = 0; i < words_; ++i) mask[i] |= word.many[i];
+    for (const auto id : word.few) set_bit(mask, std::size_t(id));
+    if (word.behind == nullptr) return;
+    // Frames that don't follow the word go on alike behind all its ends.
+    const auto threads = machine_.threads(machine_.behind({Expressions::empty, cont}));
+    const std::vector<Thread> all(threads.begin(), threads.end());
+    for (const auto& next : all)
+        if ((next.state & Machine::token_thread) == 0) add_word(*word.behind, next, mask);
+}
+
+/// With the word alone; what may come behind it is left open.
+void Masks::look(const TrieRange& range, Expr state, Found& found) {
+    const WrittenTrie& written = trie(range.trie);
+    const auto take = [&](std::span<const std::int32_t> ids) {
+        if (ids.empty()) return;
+        if (!found.ids.empty() && found.ids.back().data() + found.ids.back().size() == ids.data())
+            found.ids.back() = {found.ids.back().data(), found.ids.back().size() + ids.size()};
+        else
+            found.ids.push_back(ids);
+    };
+    const auto cross = [&](std::size_t first, std::size_t last, Expr, std::size_t) {
+        found.behind.push_back({range.trie, std::uint32_t(first), std::uint32_t(last)});
+    };
+    walk_word(written, range.first, range.last, state, take, cross);
+}
+
+std::shared_ptr<const WordMask> Masks::keep_word(const Fingerprint& key, Found& found) {
+    auto out = std::make_shared<WordMask>();
+    std::size_t count = 0;
+    for (const auto& ids : found.ids) count += ids.size();
+    const bool is_many = !found.mask.empty() || count > words_ / 4;
+    if (is_many) {
+        found.mask.resize(words_);
+        for (const auto& ids : found.ids)
+            for (const auto id : ids) set_bit(found.mask, std::size_t(id));
+        out->many = word_masks_->mask(found.mask);
+    } else {
+        out->few.reserve(count);
+        for (const auto& ids : found.ids) out->few.insert(out->few.end(), ids.begin(), ids.end());
+    }
+    std::ranges::sort(found.behind);
+    const auto same = std::ranges::unique(found.behind);
+    found.behind.erase(same.begin(), same.end());
+    if (!found.behind.empty()) out->behind = word_masks_->roots(std::move(found.behind));
+    word_masks_->keep(key, out);
+    return out;
+}
+
+/// The nodes from `first` to `last`, which are siblings with all that is below them: `take` gets
+/// the tokens within the word, `cross` the nodes below one where it may end, its state there, and
+/// where the path to it begins.
+template <class Take, class Cross>
+void Masks::walk_word(const WrittenTrie& written, std::size_t first, std::size_t last, Expr start,
+                      const Take& take, const Cross& cross) {
+    constexpr std::size_t is_large = 4; // nodes: fewer are as quick to look at
+    const TokenTrie& trie = written.trie;
+    const std::size_t base = path_size_;
+    const auto open = [&](const Open& one) {
+        if (path_size_ == path_.size()) path_.resize(2 * path_size_ + 64);
+        path_[path_size_++] = one;
+    };
+    open({last, pool_.row(start), start, 0});
+    for (std::size_t node = first; node < last;) {
+        while (path_[path_size_ - 1].end <= node) --path_size_;
+        const Open at = path_[path_size_ - 1];
+        const std::uint8_t byte = trie.byte(node);
+        Expr state = at.row[byte];
+        if (state == Expressions::unknown) state = pool_.next(at.state, byte);
+        const std::size_t end = trie.end(node);
+        if (state == Expressions::none) {
+            node = end;
+            continue;
+        }
+        const auto alphabet = written.writings.alphabet(node);
+        if (end >= node + is_large && alphabet != Writings::none &&
+            room(at.state, alphabet) >= written.writings.length(node)) {
+            take(trie.ids_below(node));
+            node = end;
+            continue;
+        }
+        take(trie.ids(node));
+        if (end > node + 1) {
+            open({end, nullptr, state, byte});
+            if (pool_.nullable(state)) cross(node + 1, end, state, base);
+            if (state == Expressions::empty) {
+                --path_size_;
+                node = end;
+                continue;
+            }
+            path_[path_size_ - 1].row = pool_.row(state);
+        }
+        ++node;
+    }
+    path_size_ = base;
+}
+
+/// With the frames behind the word too.
+void Masks::walk(const WrittenTrie& written, std::size_t first, std::size_t last,
+                 const Thread& thread, Mask mask) {
+    // Texts that are remembered reject nothing before the word is complete.
+    const bool is_read = machine_.follows(thread);
+    const std::size_t above = first == 0 ? TokenTrie::none : first - 1; // siblings: all below it
+    if (is_read && walk_words(written, above, thread, mask)) return;
+    if (is_read && (machine_.memory(thread) == Machine::Memory::none ||
+                    pool_.words_left(thread.state).high != 0))
+        return walk_keys(written, first, last, thread, mask);
+    const auto take = [&](std::span<const std::int32_t> ids) {
+        for (const auto id : ids) set_bit(mask, std::size_t(id));
+    };
+    const auto cross = [&](std::size_t below, std::size_t end, Expr state, std::size_t base) {
+        Thread here{state, thread.cont};
+        if (is_read) {
+            here = thread;
+            for (std::size_t i = base + 1; i < path_size_; ++i) machine_.step(here, path_[i].byte);
+        }
+        walk_behind(written, below, end, here, mask);
+    };
+    walk_word(written, first, last, thread.state, take, cross);
+}
+
+/// The same where the frames behind the word decide which words may come.
+void Masks::walk_keys(const WrittenTrie& written, std::size_t first, std::size_t last,
+                      Thread thread, Mask mask) {
+    const TokenTrie& trie = written.trie;
+    struct Key {
+        std::size_t end;
+        Thread thread;
+    };
+    std::vector<Key> path{{last, thread}};
+    for (std::size_t node = first; node < last;) {
+        while (path.back().end <= node) path.pop_back();
+        Thread at = path.back().thread;
+        if (!machine_.step(at, trie.byte(node))) {
+            node = trie.end(node);
+            continue;
+        }
+        for (const auto id : trie.ids(node)) set_bit(mask, std::size_t(id));
+        if (trie.end(node) > node + 1) {
+            if (pool_.nullable(at.state)) walk_behind(written, node + 1, trie.end(node), at, mask);
+            path.push_back({trie.end(node), at});
+        }
+        ++node;
+    }
+}
+
+void Masks::walk_behind(const WrittenTrie& trie, std::size_t first, std::size_t last,
+                        const Thread& thread, Mask mask) {
+    const auto threads = machine_.threads(machine_.behind(thread));
+    const std::vector<Thread> all(threads.begin(), threads.end());
+    for (const auto& next : all)
+        if ((next.state & Machine::token_thread) == 0) walk(trie, first, last, next, mask);
+}
+
+} // namespace engine
