@@ -93,7 +93,7 @@ class Masks {
 
     bool is_open(Expr state) { return room(state, n_alphabets - 1) == endless; }
     std::uint8_t room(Expr state, unsigned alphabet);
-    bool is_free_for_ever(Expr state) const;
+    bool is_free_for_ever(Expr state);
     std::uint8_t work_out_room(Expr state, unsigned alphabet);
     bool add_behind(Expr state, unsigned alphabet, std::vector<Expr>& out);
 
@@ -129,6 +129,7 @@ class Masks {
     static constexpr std::uint8_t endless = 255, unknown = 254, most_room = 253;
     using Room = std::array<std::uint8_t, n_alphabets>;
     std::unordered_map<Expr, Room> rooms_;
+    std::vector<std::uint8_t> free_;           // by expression: whether it takes any text
     std::array<Expr, n_alphabets> words_of_{}; // any word of each alphabet, if it was asked for
     // By state and cont: masks of threads without large counters.
     std::unordered_map<std::uint64_t, const std::uint32_t*> wide_;

@@ -27,9 +27,14 @@ std::uint8_t Masks::room(Expr state, unsigned alphabet) {
 }
 
 /// Whether it takes any text before it ends. Some words may be left out: then it doesn't end there.
-bool Masks::is_free_for_ever(Expr state) const {
-    const auto run = pool_.run(state);
-    return run.max == Expressions::forever && is_free(run);
+bool Masks::is_free_for_ever(Expr state) {
+    enum : std::uint8_t { unasked, no, yes };
+    if (state >= free_.size()) free_.resize(std::max<std::size_t>(pool_.size(), state + 1));
+    if (free_[state] == unasked) {
+        const auto run = pool_.run(state);
+        free_[state] = run.max == Expressions::forever && is_free(run) ? yes : no;
+    }
+    return free_[state] == yes;
 }
 
 /// Character by character, until some is refused or no new states turn up.
@@ -57,7 +62,7 @@ std::uint8_t Masks::work_out_room(Expr state, unsigned alphabet) {
             if (pool_.size() > most_work) return std::uint8_t(depth);
             if (!add_behind(seen[level], alphabet, behind)) return std::uint8_t(depth);
             for (const Expr next : behind) {
-                if (std::ranges::find(seen, next) != seen.end()) continue;
+                if (is_free_for_ever(next) || std::ranges::find(seen, next) != seen.end()) continue;
                 const auto known = rooms_.find(next);
                 const std::uint8_t more = known == rooms_.end() ? unknown : known->second[alphabet];
                 if (more == unknown)
