@@ -293,6 +293,9 @@ class Expressions {
     std::uint32_t slack(Expr e);
     std::uint32_t shortest(Expr e, unsigned depth) const;
     std::optional<bool> is_dead_by_parts(Expr e);
+    std::uint8_t verdict(Expr e);
+    void keep_found(std::string text);
+    bool finds_again(Expr e);
     std::uint32_t new_row(Expr e);
     Expr fill(Expr e, std::uint32_t row, std::uint8_t byte);
 
@@ -310,6 +313,7 @@ class Expressions {
     std::unordered_map<Expr, std::uint32_t> slack_;
     std::size_t work_ = 0;
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
+    std::vector<std::string> found_;  // the latest texts that searches for a match found
 };
 
 } // namespace engine

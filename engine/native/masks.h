@@ -94,6 +94,7 @@ class Masks {
     bool is_open(Expr state) { return room(state, n_alphabets - 1) == endless; }
     std::uint8_t room(Expr state, unsigned alphabet);
     bool is_free_for_ever(Expr state);
+    bool is_worth_asking(Expr state, unsigned alphabet, std::size_t nodes) const;
     std::uint8_t work_out_room(Expr state, unsigned alphabet);
     bool add_behind(Expr state, unsigned alphabet, std::vector<Expr>& out);
 

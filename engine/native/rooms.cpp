@@ -5,6 +5,12 @@
 
 namespace engine {
 
+namespace {
+
+constexpr unsigned all_ascii = 4; // the largest alphabet of single bytes
+
+} // namespace
+
 // How much text of an alphabet an expression takes, whichever it is
 
 /// How many characters of an alphabet may follow at least, whichever they are.
@@ -13,7 +19,6 @@ std::uint8_t Masks::room(Expr state, unsigned alphabet) {
         if (known->second[alphabet] != unknown) return known->second[alphabet];
     if (is_free_for_ever(state)) return endless;
     // The larger alphabets cost more to look at, and say nothing where the smaller have bounds.
-    constexpr unsigned all_ascii = 4;
     std::uint8_t out = 0;
     if (alphabet <= all_ascii || room(state, alphabet - 1) == endless)
         out = work_out_room(state, alphabet);
@@ -24,6 +29,14 @@ std::uint8_t Masks::room(Expr state, unsigned alphabet) {
     fresh[alphabet] = out;
     rooms_.emplace(state, fresh);
     return out;
+}
+
+/// Characters of more than a byte cost as much to look at as a walk through many nodes.
+bool Masks::is_worth_asking(Expr state, unsigned alphabet, std::size_t nodes) const {
+    constexpr std::size_t many = 64;
+    if (alphabet <= all_ascii || nodes >= many) return true;
+    const auto known = rooms_.find(state);
+    return known != rooms_.end() && known->second[alphabet] != unknown;
 }
 
 /// Whether it takes any text before it ends. Some words may be left out: then it doesn't end there.

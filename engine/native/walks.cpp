@@ -114,7 +114,8 @@ void Masks::walk_word(const WrittenTrie& written, std::size_t first, std::size_t
         const auto alphabet = written.writings.alphabet(node);
         if (end >= node + is_large && alphabet != Writings::none &&
             (is_free_for_ever(state) ||
-             room(at.state, alphabet) >= written.writings.length(node))) {
+             (is_worth_asking(at.state, alphabet, end - node) &&
+              room(at.state, alphabet) >= written.writings.length(node)))) {
             take(trie.ids_below(node));
             node = end;
             continue;
