@@ -5,28 +5,6 @@
 
 namespace engine {
 
-namespace {
-
-/// In lanes that don't wait for each other.
-std::uint64_t hash_of(ConstMask mask) {
-    constexpr std::size_t n_lanes = 8;
-    std::uint64_t lanes[n_lanes];
-    for (std::size_t lane = 0; lane < n_lanes; ++lane) lanes[lane] = mix(lane + 1);
-    for (std::size_t at = 0; at < mask.size(); at += 2 * n_lanes)
-        for (std::size_t lane = 0; lane < n_lanes; ++lane) {
-            const std::size_t word = at + 2 * lane;
-            const std::uint64_t low = word < mask.size() ? mask[word] : 0;
-            const std::uint64_t high = word + 1 < mask.size() ? mask[word + 1] : 0;
-            lanes[lane] = (lanes[lane] ^ (high << 32 | low)) * 0xbf58476d1ce4e5b9ULL;
-            lanes[lane] ^= lanes[lane] >> 32;
-        }
-    std::uint64_t out = mask.size();
-    for (const auto lane : lanes) out = mix(out, lane);
-    return out;
-}
-
-} // namespace
-
 Masks::Masks(const WrittenTrie& trie, const Slices& slices, Machine& machine,
              std::vector<Expr> free_units, std::shared_ptr<WordMasks> words)
     : trie_(trie), slices_(slices), machine_(machine), pool_(machine.expressions()),

@@ -109,7 +109,7 @@ class Masks {
     void add_word(const Roots& roots, const Thread& thread, Mask mask);
     void add_known(const WordMask& word, std::uint32_t cont, Mask mask);
     void look(const TrieRange& range, Expr state, Found& found);
-    std::shared_ptr<const WordMask> keep_word(const Fingerprint& key, Found& found);
+    WordMasks::Word keep_word(const Fingerprint& key, Found& found);
     template <class Take, class Cross>
     void walk_word(const WrittenTrie& trie, std::size_t first, std::size_t last, Expr state,
                    const Take& take, const Cross& cross);
