@@ -30,14 +30,7 @@ ConstMask Masks::of(Place place) {
 /// Where a mask is kept, the same for equal ones: behind most bytes of a word the mask is one that
 /// has been before.
 const std::uint32_t* Masks::keep(ConstMask mask) {
-    std::uint64_t hash[2] = {mask.size(), 1};
-    for (std::size_t word = 0; word + 1 < mask.size(); word += 2) {
-        hash[0] = (hash[0] ^ mask[word]) * 0xbf58476d1ce4e5b9ULL;
-        hash[1] = (hash[1] ^ mask[word + 1]) * 0x94d049bb133111ebULL;
-        hash[0] ^= hash[0] >> 32;
-        hash[1] ^= hash[1] >> 32;
-    }
-    const std::uint64_t h = mix(hash[0], hash[1]);
+    const std::uint64_t h = hash_of(mask);
     const std::uint32_t known = masks_index_.find(h, [&](std::uint32_t i) {
         return std::ranges::equal(mask, ConstMask{masks_[i].get(), words_});
     });
@@ -75,7 +68,7 @@ void Masks::add_thread(Machine::Thread thread, Mask mask) {
 }
 
 /// Takes out the tokens of more than `bytes` bytes that `thread` refuses.
-void Masks::recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mask) {
+void Masks::recheck(const Thread& thread, std::uint32_t bytes, Mask mask) {
     for (const auto id : slices_.longer_than(bytes)) {
         const auto word = std::size_t(id) / mask_bits;
         const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
@@ -84,7 +77,7 @@ void Masks::recheck(const Machine::Thread& thread, std::uint32_t bytes, Mask mas
 }
 
 /// The mask of a thread, kept.
-ConstMask Masks::wide(const Machine::Thread& thread) {
+ConstMask Masks::wide(const Thread& thread) {
     const std::uint64_t key = std::uint64_t(thread.state) << 32 | thread.cont;
     if (const auto known = wide_.find(key); known != wide_.end()) return {known->second, words_};
     std::vector<std::uint32_t> fresh(words_);
@@ -92,29 +85,68 @@ ConstMask Masks::wide(const Machine::Thread& thread) {
     return {wide_[key] = keep(fresh), words_};
 }
 
-void Masks::add_loose(const Machine::Thread& thread, Mask mask) {
-    const bool follows = machine_.follows(thread);
-    const Fingerprint& key = pool_.fingerprint(thread.state);
-    if (!follows)
-        if (const auto known = word_masks_->find(key)) return add_known(*known, thread.cont, mask);
-    const auto all = sights(thread.state);
-    const auto lacks_words = [](const Sight& sight) {
-        return sight.run.without != Expressions::none;
-    };
-    if (follows || std::ranges::any_of(all, lacks_words)) {
-        for (const Sight& sight : all) add_sight(thread, sight, mask);
+void Masks::add_loose(const Thread& thread, Mask mask) {
+    const auto parts = pool_.alternatives(thread.state);
+    const std::vector<Expr> all(parts.begin(), parts.end());
+    if (std::ranges::none_of(all, [&](Expr part) { return lacks_words(part); }))
+        return add_whole(thread, mask);
+    for (const Expr part : all) {
+        if (lacks_words(part))
+            add_text_without({part, thread.cont}, mask);
+        else
+            add_whole({part, thread.cont}, mask);
+    }
+}
+
+/// Whether it is a string of any characters but some words.
+bool Masks::lacks_words(Expr part) {
+    const auto run = pool_.run(part);
+    return run.without != Expressions::none && is_free(run) && !begins_plainly(run.tail);
+}
+
+void Masks::add_whole(const Thread& thread, Mask mask) {
+    if (machine_.follows(thread)) {
+        for (const Sight& sight : sights(thread.state)) add_sight(thread, sight, mask);
         return;
     }
-    Found found;
-    for (const Sight& sight : all) {
-        if (sight.has_plain) {
-            found.mask.resize(words_);
-            slices_.add_plain(sight.plain, found.mask);
+    const Fingerprint& key = pool_.fingerprint(thread.state);
+    auto word = word_masks_->find(key);
+    if (word == nullptr) {
+        Found found;
+        for (const Sight& sight : sights(thread.state)) {
+            if (sight.has_plain) {
+                found.mask.resize(words_);
+                slices_.add_plain(sight.plain, found.mask);
+            }
+            for (const auto& [number, state] : sight.looks)
+                look(whole(number).ranges.front(), state, found);
         }
-        for (const auto& [number, state] : sight.looks)
-            look(whole(number).ranges.front(), state, found);
+        word = keep_word(key, found);
     }
-    add_known(*keep_word(key, found), thread.cont, mask);
+    add_known(*word, thread.cont, mask);
+}
+
+/// Looked at as if any word might come, as all such strings are. Then those are taken out that
+/// would end the string behind one of the words.
+void Masks::add_text_without(const Thread& thread, Mask mask) {
+    const auto run = pool_.run(thread.state);
+    const auto [low, high, is_complete] = pool_.words_left(run.without);
+    const std::uint32_t min = std::max<std::uint32_t>(run.min, is_complete ? 1 : 0);
+    const Expr any = pool_.concat(pool_.repeat(run.unit, min, run.max), run.tail);
+    std::vector<std::uint32_t> own(words_); // others' bits must not be cleared
+    add_whole({any, thread.cont}, own);
+    const ByteSet ends = pool_.first_bytes(run.tail);
+    for (std::uint32_t word = low + is_complete; word < high; ++word) {
+        const std::size_t node = trie_.trie.find(pool_.word_rest(run.without, word));
+        if (node == TokenTrie::none) continue;
+        ends.each([&](std::uint8_t byte) {
+            const std::size_t end = trie_.trie.child(node, byte);
+            if (end == TokenTrie::none) return;
+            for (const auto id : trie_.trie.ids_below(end))
+                own[std::size_t(id) / mask_bits] &= ~(1U << (std::size_t(id) % mask_bits));
+        });
+    }
+    for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
 }
 
 std::vector<Masks::Sight> Masks::sights(Expr state) {
@@ -127,8 +159,8 @@ std::vector<Masks::Sight> Masks::sights(Expr state) {
         const auto run = pool_.run(part);
         // A short run with a plain tail: a token may lie in both.
         const bool is_plain_tail = run.max < slices_.longest() && begins_plainly(run.tail);
-        out.push_back(is_free(run) && !is_plain_tail ? sight_of_text(part, run)
-                                                     : sight_of_word(part));
+        const bool is_text = is_free(run) && run.without == Expressions::none && !is_plain_tail;
+        out.push_back(is_text ? sight_of_text(part, run) : sight_of_word(part));
     }
     return out;
 }
@@ -145,18 +177,17 @@ bool Masks::begins_plainly(Expr e) {
 Masks::Sight Masks::sight_of_word(Expr state) {
     constexpr int many = 48;
     if (pool_.first_bytes(state).count() >= many && is_open(state))
-        return {{}, true, Expressions::forever, {{mixed_trie, state}}};
-    return {{}, false, 0, {{whole_trie, state}}};
+        return {false, true, Expressions::forever, {{mixed_trie, state}}};
+    return {false, false, 0, {{whole_trie, state}}};
 }
 
-/// Inside a string of any characters, perhaps of a bounded length, perhaps not one of some words.
+/// Inside a string of any characters, perhaps of a bounded length.
 Masks::Sight Masks::sight_of_text(Expr state, const Expressions::Run& run) {
-    Sight out{run, true, run.max, {}};
+    Sight out{true, true, run.max, {}};
     const bool is_far = run.max >= slices_.longest();
     if (is_far && run.min <= 1) {
-        Expr inner = state;
-        if (run.min == 1 || run.without != Expressions::none)
-            inner = pool_.concat(pool_.repeat(run.unit, 0, run.max), run.tail);
+        const Expr inner =
+            run.min == 1 ? pool_.concat(pool_.repeat(run.unit, 0, run.max), run.tail) : state;
         out.looks = {{first_rests, state}, {inner_rests, inner}};
         return out;
     }
@@ -175,28 +206,9 @@ void Masks::add_sight(const Thread& thread, const Sight& sight, Mask mask) {
     if (sight.has_plain) slices_.add_plain(sight.plain, own);
     for (const auto& [number, state] : sight.looks)
         add_word(whole(number), {state, thread.cont}, own);
-    const bool is_text = sight.run.unit != Expressions::none;
-    if (is_text && memory != Machine::Memory::none)
+    if (sight.is_text && memory != Machine::Memory::none)
         check_remembered(thread, memory == Machine::Memory::all, own);
-    if (sight.run.without != Expressions::none) take_out_words(sight.run, own);
     for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
-}
-
-/// The rests were asked for without those words: no token completes one and ends the string.
-void Masks::take_out_words(const Expressions::Run& run, Mask mask) {
-    const auto [low, high, is_complete] = pool_.words_left(run.without);
-    const ByteSet ending = pool_.first_bytes(run.tail);
-    for (std::uint32_t word = low; word < high; ++word) {
-        const std::string_view rest = pool_.word_rest(run.without, word);
-        const std::size_t node = trie_.trie.find(rest);
-        if (rest.empty() || node == TokenTrie::none) continue; // an empty one is dead in `thread`
-        ending.each([&](std::uint8_t byte) {
-            const std::size_t end = trie_.trie.child(node, byte);
-            if (end == TokenTrie::none) return;
-            for (const auto id : trie_.trie.ids_below(end))
-                mask[std::size_t(id) / mask_bits] &= ~(1U << (std::size_t(id) % mask_bits));
-        });
-    }
 }
 
 /// Whether a token may follow, byte by byte.
@@ -219,7 +231,7 @@ bool Masks::takes(Machine::Thread thread, std::string_view token) {
 
 /// The rests of tokens don't know the text before them, which decides what may come behind: those
 /// that go on behind a string, or at least with another one, are taken byte by byte.
-void Masks::check_remembered(const Machine::Thread& thread, bool is_whatever, Mask mask) {
+void Masks::check_remembered(const Thread& thread, bool is_whatever, Mask mask) {
     if (going_on_.empty()) {
         for (std::size_t id = 0; id < trie_.trie.n_vocab(); ++id) {
             const std::string_view token = slices_.token(std::int32_t(id));

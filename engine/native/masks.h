@@ -64,6 +64,9 @@ class Masks {
 
     void add_thread(Thread thread, Mask mask);
     void add_loose(const Thread& thread, Mask mask);
+    bool lacks_words(Expr part);
+    void add_whole(const Thread& thread, Mask mask);
+    void add_text_without(const Thread& thread, Mask mask);
     ConstMask wide(const Thread& thread);
     void recheck(const Thread& thread, std::uint32_t bytes, Mask mask);
     bool takes(Thread thread, std::string_view token);
@@ -72,7 +75,7 @@ class Masks {
     /// How a part of an expression is looked at: plain tokens of at most so many characters, and
     /// what is left of it below the whole of some tries.
     struct Sight {
-        Expressions::Run run; // of free text
+        bool is_text = false; // any characters
         bool has_plain = false;
         std::uint32_t plain = 0;
         struct Look {
@@ -86,7 +89,6 @@ class Masks {
     Sight sight_of_word(Expr state);
     Sight sight_of_text(Expr state, const Expressions::Run& run);
     void add_sight(const Thread& thread, const Sight& sight, Mask mask);
-    void take_out_words(const Expressions::Run& run, Mask mask);
     void check_remembered(const Thread& thread, bool is_whatever, Mask mask);
     bool is_free(const Expressions::Run& run) const;
     bool begins_plainly(Expr e);
@@ -109,7 +111,7 @@ class Masks {
     void add_word(const Roots& roots, const Thread& thread, Mask mask);
     void add_known(const WordMask& word, std::uint32_t cont, Mask mask);
     void look(const TrieRange& range, Expr state, Found& found);
-    std::shared_ptr<const WordMask> keep_word(const Fingerprint& key, Found& found);
+    WordMasks::Word keep_word(const Fingerprint& key, Found& found);
     template <class Take, class Cross>
     void walk_word(const WrittenTrie& trie, std::size_t first, std::size_t last, Expr state,
                    const Take& take, const Cross& cross);

@@ -64,26 +64,23 @@ void Masks::look(const TrieRange& range, Expr state, Found& found) {
     walk_word(written, range.first, range.last, state, take, cross);
 }
 
-std::shared_ptr<const WordMask> Masks::keep_word(const Fingerprint& key, Found& found) {
-    auto out = std::make_shared<WordMask>();
+WordMasks::Word Masks::keep_word(const Fingerprint& key, Found& found) {
     std::size_t count = 0;
     for (const auto& ids : found.ids) count += ids.size();
-    const bool is_many = !found.mask.empty() || count > words_ / 4;
-    if (is_many) {
+    std::vector<std::int32_t> few;
+    if (!found.mask.empty() || count > words_ / 4) {
         found.mask.resize(words_);
         for (const auto& ids : found.ids)
             for (const auto id : ids) set_bit(found.mask, std::size_t(id));
-        out->many = word_masks_->mask(found.mask);
     } else {
-        out->few.reserve(count);
-        for (const auto& ids : found.ids) out->few.insert(out->few.end(), ids.begin(), ids.end());
+        few.reserve(count);
+        for (const auto& ids : found.ids) few.insert(few.end(), ids.begin(), ids.end());
     }
     std::ranges::sort(found.behind);
     const auto same = std::ranges::unique(found.behind);
     found.behind.erase(same.begin(), same.end());
-    if (!found.behind.empty()) out->behind = word_masks_->roots(std::move(found.behind));
-    word_masks_->keep(key, out);
-    return out;
+    found.behind.shrink_to_fit();
+    return word_masks_->keep(key, found.mask, std::move(few), std::move(found.behind));
 }
 
 /// The nodes from `first` to `last`, which are siblings with all that is below them: `take` gets
@@ -95,6 +92,11 @@ void Masks::walk_word(const WrittenTrie& written, std::size_t first, std::size_t
     constexpr std::size_t is_large = 4; // nodes: fewer are as quick to look at
     const TokenTrie& trie = written.trie;
     const std::size_t base = path_size_;
+    const struct Back { // also where a limit ends the walk
+        std::size_t& size;
+        const std::size_t base;
+        ~Back() { size = base; }
+    } back{path_size_, base};
     const auto open = [&](const Open& one) {
         if (path_size_ == path_.size()) path_.resize(2 * path_size_ + 64);
         path_[path_size_++] = one;
@@ -133,7 +135,6 @@ void Masks::walk_word(const WrittenTrie& written, std::size_t first, std::size_t
         }
         ++node;
     }
-    path_size_ = base;
 }
 
 /// With the frames behind the word too.

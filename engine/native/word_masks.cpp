@@ -10,64 +10,77 @@ constexpr std::size_t entry_bytes = 96; // of a table, with the counts of a shar
 
 } // namespace
 
-std::shared_ptr<const WordMask> WordMasks::find(const Key& key) const {
+WordMasks::Word WordMasks::find(const Key& key) {
     const std::scoped_lock lock(mutex_);
-    const auto known = words_.find(key);
-    return known == words_.end() ? nullptr : known->second;
+    return words_.find(key);
 }
 
-void WordMasks::keep(const Key& key, std::shared_ptr<const WordMask> word) {
+WordMasks::Word WordMasks::keep(const Key& key, ConstMask many, std::vector<std::int32_t> few,
+                                std::vector<TrieRange> behind) {
+    Fingerprint print(few.size());
+    for (const auto id : few) print.add(std::uint64_t(id));
     const std::scoped_lock lock(mutex_);
-    count(entry_bytes + sizeof(WordMask) + word->few.capacity() * sizeof(std::int32_t));
-    words_.emplace(key, std::move(word));
+    auto word = std::make_shared<WordMask>();
+    if (!many.empty()) word->many = kept_mask(many);
+    if (!behind.empty()) word->behind = kept_roots(std::move(behind));
+    print.add(reinterpret_cast<std::uintptr_t>(word->many.get()));
+    print.add(reinterpret_cast<std::uintptr_t>(word->behind.get()));
+    word->few = std::move(few);
+    const std::size_t bytes = sizeof(WordMask) + word->few.capacity() * sizeof(std::int32_t);
+    Word kept = contents_.find(print);
+    if (kept == nullptr) kept = add<WordMask>(contents_, print, std::move(word), bytes);
+    return add<WordMask>(words_, key, std::move(kept), 0);
 }
 
-std::shared_ptr<const std::uint32_t[]> WordMasks::mask(ConstMask mask) {
+template <class Value>
+std::shared_ptr<const Value> WordMasks::add(Table<Value>& table, const Fingerprint& key,
+                                            std::shared_ptr<const Value> value, std::size_t bytes) {
+    bytes += entry_bytes;
+    if (young_bytes_ + bytes > limit_ / 2) {
+        words_.age();
+        contents_.age();
+        masks_.age();
+        roots_.age();
+        old_bytes_ = young_bytes_;
+        young_bytes_ = 0;
+    }
+    young_bytes_ += bytes;
+    return table.young[key] = std::move(value);
+}
+
+std::shared_ptr<const std::uint32_t[]> WordMasks::kept_mask(ConstMask mask) {
     Fingerprint print(mask.size());
-    for (std::size_t i = 0; i + 1 < mask.size(); i += 2)
-        print.add(std::uint64_t(mask[i]) << 32 | mask[i + 1]);
-    if (mask.size() % 2 != 0) print.add(mask.back());
-    const std::scoped_lock lock(mutex_);
-    if (const auto known = masks_.find(print); known != masks_.end()) return known->second;
-    count(entry_bytes + mask.size_bytes());
+    print.add(hash_of(mask));
+    if (const auto known = masks_.find(print))
+        if (std::ranges::equal(mask, ConstMask(known.get(), mask.size()))) return known;
     std::shared_ptr<std::uint32_t[]> out(new std::uint32_t[mask.size()]);
     std::ranges::copy(mask, out.get());
-    return masks_[print] = std::move(out);
+    return add<std::uint32_t[]>(masks_, print, std::move(out), mask.size_bytes());
 }
 
-std::shared_ptr<const Roots> WordMasks::roots(std::vector<TrieRange> ranges) {
+std::shared_ptr<const Roots> WordMasks::kept_roots(std::vector<TrieRange> ranges) {
     Fingerprint print(ranges.size());
     for (const auto& range : ranges) {
         print.add(range.trie);
         print.add(std::uint64_t(range.first) << 32 | range.last);
     }
-    const std::scoped_lock lock(mutex_);
-    if (const auto known = roots_.find(print); known != roots_.end()) return known->second;
-    count(entry_bytes + sizeof(Roots) + ranges.size() * sizeof(TrieRange));
-    return roots_[print] = std::make_shared<Roots>(std::move(ranges), print);
+    if (auto known = roots_.find(print)) return known;
+    const std::size_t bytes = sizeof(Roots) + ranges.capacity() * sizeof(TrieRange);
+    return add<Roots>(roots_, print, std::make_shared<Roots>(std::move(ranges), print), bytes);
 }
 
 void WordMasks::forget() {
     const std::scoped_lock lock(mutex_);
-    clear();
+    words_ = {};
+    contents_ = {};
+    masks_ = {};
+    roots_ = {};
+    young_bytes_ = old_bytes_ = 0;
 }
 
 std::size_t WordMasks::memory_bytes() const {
     const std::scoped_lock lock(mutex_);
-    return bytes_;
-}
-
-/// Those in use live on with their users.
-void WordMasks::count(std::size_t bytes) {
-    if (bytes_ + bytes > limit_) clear();
-    bytes_ += bytes;
-}
-
-void WordMasks::clear() {
-    words_.clear();
-    masks_.clear();
-    roots_.clear();
-    bytes_ = 0;
+    return young_bytes_ + old_bytes_;
 }
 
 } // namespace engine
