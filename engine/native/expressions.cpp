@@ -286,7 +286,11 @@ Expr Expressions::both(std::span<const Expr> given) {
     bool is_nullable = true;
     for (const Expr e : parts) {
         is_nullable &= nullable(e);
-        if (nodes_[e].op == Op::negate && std::ranges::binary_search(parts, nodes_[e].a))
+        if (nodes_[e].op != Op::negate) continue;
+        const auto denied = alternatives(nodes_[e].a); // any of them beside it leaves nothing
+        if (std::ranges::any_of(denied,
+                                [&](Expr one) { return std::ranges::binary_search(parts, one); }) ||
+            std::ranges::binary_search(parts, nodes_[e].a))
             return none;
     }
     if (parts.front() == empty) return is_nullable ? empty : none;
