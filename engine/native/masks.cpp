@@ -108,7 +108,7 @@ void Masks::add_whole(const Thread& thread, Mask mask) {
         for (const Sight& sight : sights(thread.state)) add_sight(thread, sight, mask);
         return;
     }
-    const Fingerprint& key = pool_.fingerprint(thread.state);
+    const Fingerprint key = pool_.fingerprint(thread.state);
     auto word = word_masks_->find(key);
     if (word == nullptr) {
         Found found;
