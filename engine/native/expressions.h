@@ -185,7 +185,7 @@ class Expressions {
     }
 
     /// The same for an expression that was built alike by any other `Expressions`.
-    const Fingerprint& fingerprint(Expr e) const { return fingerprints_[e]; }
+    Fingerprint fingerprint(Expr e) const { return fingerprints_[e]; }
     std::size_t size() const { return nodes_.size(); }
     std::size_t memory_bytes() const {
         return nodes_.capacity() * sizeof(Node) + fingerprints_.capacity() * sizeof(Fingerprint) +

@@ -15,16 +15,16 @@ ConstMask Masks::of(Place place) {
     const auto threads = machine_.threads(place);
     if (threads.size() == 1 && (threads[0].state & Machine::token_thread) == 0) {
         // The same mask for all counts of a counter that no token can use up.
-        const Machine::Thread thread = threads[0];
+        const Thread thread = threads[0];
         const auto [loose, bytes] = pool_.loose(thread.state);
         if (loose != thread.state && slices_.longer_than(bytes).empty())
             return wide({loose, thread.cont});
     }
     if (const auto known = known_.find(place); known != known_.end())
         return {known->second, words_};
-    std::vector<std::uint32_t> fresh(words_);
-    compute(place, fresh);
-    return {known_[place] = keep(fresh), words_};
+    scratch_.resize(words_);
+    compute(place, scratch_);
+    return {known_[place] = keep(scratch_), words_};
 }
 
 /// Where a mask is kept, the same for equal ones: behind most bytes of a word the mask is one that
@@ -43,9 +43,8 @@ const std::uint32_t* Masks::keep(ConstMask mask) {
 
 void Masks::compute(Place place, Mask mask) {
     std::ranges::fill(mask, 0U);
-    const auto threads = machine_.threads(place);
-    const std::vector<Machine::Thread> all(threads.begin(), threads.end());
-    for (const auto& thread : all) {
+    for (std::size_t i = 0; i < machine_.threads(place).size(); ++i) {
+        const Thread thread = machine_.threads(place)[i]; // what follows moves them
         if ((thread.state & Machine::token_thread) != 0)
             set_bit(mask, thread.state & ~Machine::token_thread);
         else
@@ -58,7 +57,7 @@ bool Masks::is_free(const Expressions::Run& run) const {
            std::ranges::find(free_units_, run.unit) != free_units_.end();
 }
 
-void Masks::add_thread(Machine::Thread thread, Mask mask) {
+void Masks::add_thread(Thread thread, Mask mask) {
     const auto [loose, bytes] = pool_.loose(thread.state);
     if (loose == thread.state) return add_loose(thread, mask);
     const ConstMask base = wide({loose, thread.cont});
@@ -109,7 +108,7 @@ void Masks::add_whole(const Thread& thread, Mask mask) {
         for (const Sight& sight : sights(thread.state)) add_sight(thread, sight, mask);
         return;
     }
-    const Fingerprint& key = pool_.fingerprint(thread.state);
+    const Fingerprint key = pool_.fingerprint(thread.state);
     auto word = word_masks_->find(key);
     if (word == nullptr) {
         Found found;
@@ -212,7 +211,7 @@ void Masks::add_sight(const Thread& thread, const Sight& sight, Mask mask) {
 }
 
 /// Whether a token may follow, byte by byte.
-bool Masks::takes(Machine::Thread thread, std::string_view token) {
+bool Masks::takes(Thread thread, std::string_view token) {
     std::vector<Place> places;
     bool is_alive = true;
     for (std::size_t i = 0; i < token.size(); ++i) {

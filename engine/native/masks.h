@@ -120,6 +120,8 @@ class Masks {
     bool walk_words(const WrittenTrie& trie, std::size_t above, const Thread& thread, Mask mask);
     void walk_keys(const WrittenTrie& trie, std::size_t first, std::size_t last, Thread thread,
                    Mask mask);
+    template <class Visit>
+    void each_behind(const Thread& thread, const Visit& visit);
     void walk_behind(const WrittenTrie& trie, std::size_t first, std::size_t last,
                      const Thread& thread, Mask mask);
 
@@ -147,6 +149,7 @@ class Masks {
     };
     std::vector<Open> path_; // of the walk under way, above those that it was called from
     std::size_t path_size_ = 0;
+    std::vector<std::uint32_t> scratch_; // the mask being worked out by `of`
     std::unordered_map<Place, const std::uint32_t*> known_;
     std::vector<std::unique_ptr<std::uint32_t[]>> masks_; // each once
     Index masks_index_;

@@ -18,6 +18,16 @@ Roots Masks::whole(std::uint32_t number) const {
     return out;
 }
 
+/// The threads behind one whose word is complete.
+template <class Visit>
+void Masks::each_behind(const Thread& thread, const Visit& visit) {
+    const Place place = machine_.behind(thread);
+    for (std::size_t i = 0; i < machine_.threads(place).size(); ++i) {
+        const Thread next = machine_.threads(place)[i]; // a visit moves them
+        if ((next.state & Machine::token_thread) == 0) visit(next);
+    }
+}
+
 /// The tokens below `roots` that `thread` takes.
 void Masks::add_word(const Roots& roots, const Thread& thread, Mask mask) {
     if (machine_.follows(thread)) {
@@ -42,10 +52,8 @@ void Masks::add_known(const WordMask& word, std::uint32_t cont, Mask mask) {
     for (const auto id : word.few) set_bit(mask, std::size_t(id));
     if (word.behind == nullptr) return;
     // Frames that don't follow the word go on alike behind all its ends.
-    const auto threads = machine_.threads(machine_.behind({Expressions::empty, cont}));
-    const std::vector<Thread> all(threads.begin(), threads.end());
-    for (const auto& next : all)
-        if ((next.state & Machine::token_thread) == 0) add_word(*word.behind, next, mask);
+    each_behind({Expressions::empty, cont},
+                [&](const Thread& next) { add_word(*word.behind, next, mask); });
 }
 
 /// With the word alone; what may come behind it is left open.
@@ -188,10 +196,7 @@ void Masks::walk_keys(const WrittenTrie& written, std::size_t first, std::size_t
 
 void Masks::walk_behind(const WrittenTrie& trie, std::size_t first, std::size_t last,
                         const Thread& thread, Mask mask) {
-    const auto threads = machine_.threads(machine_.behind(thread));
-    const std::vector<Thread> all(threads.begin(), threads.end());
-    for (const auto& next : all)
-        if ((next.state & Machine::token_thread) == 0) walk(trie, first, last, next, mask);
+    each_behind(thread, [&](const Thread& next) { walk(trie, first, last, next, mask); });
 }
 
 } // namespace engine
