@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "byte_set.h"
+#include "fingerprint.h"
 #include "interner.h"
 
 namespace engine {
@@ -194,6 +195,14 @@ class Expressions {
     std::string_view word_rest(Expr e, std::uint32_t word) const {
         return std::string_view(word_lists_[nodes_[e].a][word]).substr(nodes_[e].d);
     }
+    /// What is left behind a word that is still possible.
+    Expr behind_word(Expr e, std::uint32_t word) {
+        const Node node = nodes_[e];
+        const auto& words = word_lists_[node.a];
+        std::uint32_t high = word + 1;
+        while (high < node.c && words[high].starts_with(words[word])) ++high;
+        return add_words(node.a, word, high, std::uint32_t(words[word].size()));
+    }
     bool matches(Expr e, std::string_view data) {
         for (const char byte : data) {
             e = next(e, std::uint8_t(byte));
@@ -202,11 +211,14 @@ class Expressions {
         return nullable(e);
     }
 
+    /// The same for an expression that was built alike by any other `Expressions`.
+    Fingerprint fingerprint(Expr e) const { return fingerprints_[e]; }
     std::size_t size() const { return nodes_.size(); }
     std::size_t memory_bytes() const {
-        return nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(Expr) +
-               index_.memory_bytes() + rows_.size() * sizeof(Row) +
-               rows_of_.capacity() * sizeof(std::uint32_t) + sets_.memory_bytes();
+        return nodes_.capacity() * sizeof(Node) + fingerprints_.capacity() * sizeof(Fingerprint) +
+               lists_.capacity() * sizeof(Expr) + index_.memory_bytes() +
+               rows_.size() * sizeof(Row) + rows_of_.capacity() * sizeof(std::uint32_t) +
+               sets_.memory_bytes();
     }
     /// Drops the table of derivatives, which is most of the memory and fills itself again.
     void forget() {
@@ -238,6 +250,7 @@ class Expressions {
         bool nullable : 1;
         bool simple : 1; // no intersection, complement or arithmetic inside: some text matches
         bool positive : 1 = true; // no complement lets in bytes of which none is written here
+        bool counted : 1 = false; // a large counter is inside, and not in a complement
         std::uint16_t depth = 1;  // how deep `derive` calls itself
         std::uint32_t a, b, c, d;
         Node(Op of, bool is_nullable, bool is_simple, std::uint32_t a_ = 0, std::uint32_t b_ = 0,
@@ -259,15 +272,22 @@ class Expressions {
     Expr add(Node node) {
         node.depth = depth_of(node);
         node.positive = is_positive(node);
+        node.counted = is_counted(node);
         const std::uint64_t h = hash(node);
         const Expr known = index_.find(h, [&](Expr e) { return nodes_[e] == node; });
         if (known != Index::none) return known;
+        return append(node, h);
+    }
+    Expr append(const Node& node, std::uint64_t hash) {
+        fingerprints_.push_back(fingerprint_of(node));
         nodes_.push_back(node);
-        index_.insert(h, Expr(nodes_.size() - 1));
+        index_.insert(hash, Expr(nodes_.size() - 1));
         return Expr(nodes_.size() - 1);
     }
+    Fingerprint fingerprint_of(const Node& node) const;
     Expr add_list(Op op, std::span<const Expr> parts, bool is_nullable, bool is_simple);
     bool is_positive(const Node& node) const;
+    bool is_counted(const Node& node) const;
     std::uint16_t depth_of(const Node& node) const;
     bool simple(Expr e) const { return nodes_[e].simple; }
     std::span<const Expr> list(const Node& node) const {
@@ -308,14 +328,19 @@ class Expressions {
     std::uint32_t slack(Expr e);
     std::uint32_t shortest(Expr e, unsigned depth) const;
     std::optional<bool> is_dead_by_parts(Expr e);
+    std::uint8_t verdict(Expr e);
+    void keep_found(std::string text);
+    bool finds_again(Expr e);
     std::uint32_t new_row(Expr e);
     Expr fill(Expr e, std::uint32_t row, std::uint8_t byte);
 
     std::vector<Node> nodes_;
+    std::vector<Fingerprint> fingerprints_; // per expression
     std::vector<Expr> lists_;
     Index index_;
     Interner<ByteSet> sets_;
     std::vector<std::vector<std::string>> word_lists_;
+    std::vector<Fingerprint> word_fingerprints_; // per list
     std::vector<Multiple> multiples_;
     std::vector<std::uint32_t> rows_of_; // per expression: its row, Index::none if it has none yet
     std::vector<std::unique_ptr<Row>> rows_;
@@ -326,6 +351,7 @@ class Expressions {
     std::map<std::tuple<Expr, Expr, Expr>, std::optional<std::uint32_t>> characters_;
     std::size_t work_ = 0;
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
+    std::vector<std::string> found_;  // the latest texts that searches for a match found
 };
 
 } // namespace engine

@@ -14,7 +14,23 @@ constexpr unsigned most_links = 300;       // of a chain
 
 } // namespace
 
+bool Expressions::is_counted(const Node& node) const {
+    const auto of = [&](Expr e) { return e < nodes_.size() && nodes_[e].counted; };
+    switch (node.op) {
+    case Op::concat:
+        return of(node.a) || of(node.b);
+    case Op::repeat:
+        return of(node.a) || (node.c != forever && node.c >= large);
+    case Op::either:
+    case Op::both:
+        return std::ranges::any_of(list(node), of);
+    default:
+        return false;
+    }
+}
+
 Expressions::Loose Expressions::loose(Expr e) {
+    if (!nodes_[e].counted) return {e, forever};
     if (const auto known = loose_.find(e); known != loose_.end()) return known->second;
     Loose out{e, forever};
     out.expr = loosen(e, out.bytes, 0);
@@ -55,7 +71,7 @@ std::uint32_t Expressions::shortest(Expr e, unsigned depth) const {
 /// Each repetition takes some bytes, so a counter of n is not used up by n times as many.
 Expr Expressions::loosen(Expr e, std::uint32_t& bytes, unsigned depth) {
     const Node node = nodes_[e];
-    if (depth > most_depth) return e;
+    if (depth > most_depth || !node.counted) return e;
     switch (node.op) {
     case Op::repeat: {
         const Expr inner = loosen(node.a, bytes, depth + 1);
