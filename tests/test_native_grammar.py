@@ -267,6 +267,45 @@ def test_masks_of_words_are_right_behind_any_other_grammar():
                 assert check_mask(place) or place.is_done
 
 
+KEYED = [
+    {
+        "properties": {"a": {}, "ab": {}, "abc": {}, "ba": {}, 'a"': {}},
+        "additionalProperties": False,
+    },
+    {"properties": {"a": {}, "ab": {}, "ba": {}, "서": {}}, "required": ["ab"], "maxProperties": 2},
+    {"properties": {"ab": {"type": "null"}}, "patternProperties": {"ab": {}, "^b": {"enum": [1]}}},
+    {"patternProperties": {"ab": {}, "ba": {"type": "null"}, "c": False, "울": {"const": 1}}},
+    {
+        "anyOf": [
+            {"properties": {"ab": {}, "aab": {}}, "additionalProperties": False},
+            {"properties": {"ab": {}, "ba": {}}, "additionalProperties": False, "minProperties": 2},
+        ]
+    },
+    {"items": {"properties": {"ab": {}, "abc": {}}}, "type": ["array", "object"]},
+]
+
+
+@pytest.mark.parametrize("source", KEYED, ids=range(len(KEYED)))
+def test_masks_of_keys_equal_brute_force_whatever_keys_came_before(source):
+    start = {"type": "object"} | source
+    for seed in range(12):
+        begun = walks.schema(start, any_order=True, whitespace="flexible", escapes="any")
+        assert begun.advance_bytes(b"[{" if seed % 2 and "items" in source else b"{")
+        for place in walks.random_walk(begun, random.Random(seed), 25):
+            assert check_mask(place) or place.is_done
+
+
+@pytest.mark.parametrize("whitespace", ["flexible", "compact", "json.dumps"])
+def test_empty_containers_may_be_spaced_as_others_are(whitespace):
+    start = walks.schema({"type": ["array", "object"]}, whitespace=whitespace)
+    for opening, closing in ((b"[", b"]"), (b"{", b"}")):
+        place = start.fork()
+        assert place.advance_bytes(opening)
+        check_mask(place)
+        assert place.fork().advance_bytes(closing)
+        assert place.fork().advance_bytes(b" \n \t" + closing) is (whitespace == "flexible")
+
+
 def _taken(place: _native.Matcher, token: int) -> _native.Matcher:
     twin = place.fork()
     assert twin.advance(token)
