@@ -111,7 +111,8 @@ Expr Expressions::loosen_both(const Node& node, std::uint32_t& bytes, unsigned d
     }
     const auto is_bound = [&](Expr part) {
         const Node& one = nodes_[part];
-        return one.op == Op::repeat && one.b == 0 && one.c != forever && one.c >= large;
+        return one.op == Op::repeat && one.b == 0 && one.c != forever && one.c >= large &&
+               !nullable(one.a);
     };
     if (std::ranges::none_of(others, is_bound)) return given;
     std::uint32_t bound = forever;
