@@ -173,7 +173,13 @@ class Vocabulary:
     def build_us(self) -> float: ...
 
     @property
-    def memory_bytes(self) -> int: ...
+    def memory_bytes(self) -> int:
+        """With the masks of words that the grammars over it have filled in."""
+
+    def forget(self) -> None:
+        """
+        Drops the masks of words that all grammars share, as for a measurement from cold.
+        """
 
 class Grammar:
     """A grammar, built node by node, then matched by any number of matchers."""

@@ -67,6 +67,19 @@ def test_the_mask_of_a_prefix_holds_exactly_the_tokens_that_begin_with_it(
     assert count == len(want)
 
 
+def test_nodes_with_many_nodes_below_find_their_children_and_no_others() -> None:
+    """They are looked up in a table; those with few are compared one by one."""
+    tokens = [bytes([x, y]) for x in range(40) for y in range(0, 2 * x, 2)]
+    tokens += [bytes([x, y, x ^ y]) for x in range(30, 40) for y in range(1, 2 * x, 3)]
+    trie = trie_of(tokens)
+    for x in range(40):
+        for y in range(256):
+            mask = mask_for(len(tokens))
+            trie.mask_of_prefix(bytes([x, y]), mask)
+            want = [i for i, token in enumerate(tokens) if token[:2] == bytes([x, y])]
+            assert ids_in(mask) == want
+
+
 @given(VOCABS, TEXTS)
 def test_the_longest_match_is_the_longest_and_the_lowest_id(
     tokens: list[bytes], text: bytes

@@ -228,6 +228,84 @@ def test_bounded_memory_forgets_and_finds_the_same_masks_again():
     assert forgotten > 0
 
 
+def masks_on_walk(made: _native.Grammar) -> list[frozenset[int]]:
+    return [mask(each) for each in walks.random_walk(_native.Matcher(made), random.Random(3), 25)]
+
+
+def test_a_grammar_finds_the_masks_of_words_that_another_has_left():
+    """What the vocabulary keeps doesn't grow with it, and no mask tells whether it was there."""
+    ready = vocabulary(VOCAB, Terminals.of(VOCAB))
+    ready.forget()
+    empty = ready.memory_bytes
+    first = masks_on_walk(fresh(GRAMMARS[0]))
+    filled = ready.memory_bytes
+    assert filled > empty
+    assert masks_on_walk(fresh(GRAMMARS[0])) == first
+    assert ready.memory_bytes == filled
+    ready.forget()
+    assert ready.memory_bytes == empty
+    assert masks_on_walk(fresh(GRAMMARS[0])) == first
+
+
+def test_masks_of_words_are_right_behind_any_other_grammar():
+    """The same words with other things behind them, in grammars that follow each other."""
+    word = {"type": "string", "pattern": "^a?b", "maxLength": 3}
+    schemas = [
+        {"type": "array", "items": word},
+        {"type": "object", "additionalProperties": word},
+        {"type": "object", "properties": {"ab": word}},
+        {"type": "object", "properties": {"ba": word, "ab": word}, "minProperties": 2},
+        {"enum": ["ab", "abc", ["ab"]]},
+        {"enum": ["ab", "abd", ["ab"]]},
+        {"type": ["string", "array"], "items": word, "uniqueItems": True},
+    ]
+    vocabulary(VOCAB, Terminals.of(VOCAB)).forget()
+    for each in schemas + schemas[::-1]:
+        for seed in range(2):
+            walk = walks.schema(each, whitespace="flexible", any_order=True)
+            for place in walks.random_walk(walk, random.Random(seed), 15):
+                assert check_mask(place) or place.is_done
+
+
+KEYED = [
+    {
+        "properties": {"a": {}, "ab": {}, "abc": {}, "ba": {}, 'a"': {}},
+        "additionalProperties": False,
+    },
+    {"properties": {"a": {}, "ab": {}, "ba": {}, "서": {}}, "required": ["ab"], "maxProperties": 2},
+    {"properties": {"ab": {"type": "null"}}, "patternProperties": {"ab": {}, "^b": {"enum": [1]}}},
+    {"patternProperties": {"ab": {}, "ba": {"type": "null"}, "c": False, "울": {"const": 1}}},
+    {
+        "anyOf": [
+            {"properties": {"ab": {}, "aab": {}}, "additionalProperties": False},
+            {"properties": {"ab": {}, "ba": {}}, "additionalProperties": False, "minProperties": 2},
+        ]
+    },
+    {"items": {"properties": {"ab": {}, "abc": {}}}, "type": ["array", "object"]},
+]
+
+
+@pytest.mark.parametrize("source", KEYED, ids=range(len(KEYED)))
+def test_masks_of_keys_equal_brute_force_whatever_keys_came_before(source):
+    start = {"type": "object"} | source
+    for seed in range(12):
+        begun = walks.schema(start, any_order=True, whitespace="flexible", escapes="any")
+        assert begun.advance_bytes(b"[{" if seed % 2 and "items" in source else b"{")
+        for place in walks.random_walk(begun, random.Random(seed), 25):
+            assert check_mask(place) or place.is_done
+
+
+@pytest.mark.parametrize("whitespace", ["flexible", "compact", "json.dumps"])
+def test_empty_containers_may_be_spaced_as_others_are(whitespace):
+    start = walks.schema({"type": ["array", "object"]}, whitespace=whitespace)
+    for opening, closing in ((b"[", b"]"), (b"{", b"}")):
+        place = start.fork()
+        assert place.advance_bytes(opening)
+        check_mask(place)
+        assert place.fork().advance_bytes(closing)
+        assert place.fork().advance_bytes(b" \n \t" + closing) is (whitespace == "flexible")
+
+
 def _taken(place: _native.Matcher, token: int) -> _native.Matcher:
     twin = place.fork()
     assert twin.advance(token)

@@ -261,7 +261,11 @@ void bind_grammar(nb::module_& m) {
             },
             "data"_a, "Whether some token begins with `data` and is longer.")
         .def_prop_ro("build_us", &Vocabulary::build_us)
-        .def_prop_ro("memory_bytes", &Vocabulary::memory_bytes);
+        .def_prop_ro("memory_bytes", &Vocabulary::memory_bytes,
+                     "With the masks of words that the grammars over it have filled in.")
+        .def(
+            "forget", [](const Vocabulary& self) { self.word_masks()->forget(); },
+            "Drops the masks of words that all grammars share, as for a measurement from cold.");
     nb::class_<Compiled> grammar(
         m, "Grammar", "A grammar, built node by node, then matched by any number of matchers.");
     grammar.def(

@@ -287,7 +287,8 @@ void Compiled::fresh_machine() {
     captures_ = std::make_unique<Captures>(pool_, grammar_, schemas_.get());
     machine_ = std::make_unique<Machine>(pool_, grammar_, schemas_.get());
     masks_ = std::make_unique<Masks>(vocabulary_->written_trie(), vocabulary_->slices(), *machine_,
-                                     std::vector{json_.any(), keys_.any(), plain_.any()});
+                                     std::vector{json_.any(), keys_.any(), plain_.any()},
+                                     vocabulary_->word_masks());
 }
 
 std::size_t Compiled::memory_bytes() const {

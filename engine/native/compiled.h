@@ -32,17 +32,22 @@ class Vocabulary {
     const TokenTrie& trie() const { return trie_.trie; }
     const WrittenTrie& written_trie() const { return trie_; }
     const Slices& slices() const { return slices_; }
+    /// Filled by all grammars over this vocabulary.
+    const std::shared_ptr<WordMasks>& word_masks() const { return word_masks_; }
     std::size_t n_vocab() const { return trie().n_vocab(); }
     std::span<const std::int32_t> ends() const { return ends_; }
     bool is_end(std::int32_t id) const;
     double build_us() const { return build_us_; }
-    std::size_t memory_bytes() const { return trie_.memory_bytes() + slices_.memory_bytes(); }
+    std::size_t memory_bytes() const {
+        return trie_.memory_bytes() + slices_.memory_bytes() + word_masks_->memory_bytes();
+    }
 
   private:
     double build_us_ = 0;
     WrittenTrie trie_;
     Slices slices_;
     std::vector<std::int32_t> ends_;
+    std::shared_ptr<WordMasks> word_masks_ = std::make_shared<WordMasks>();
 };
 
 /// A grammar under construction, then its automaton, shared by all matchers over it.

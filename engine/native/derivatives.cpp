@@ -163,6 +163,7 @@ std::optional<bool> Expressions::is_dead_by_parts(Expr e) {
             if (!is_dead(lists_[node.a + i])) return false;
         return true;
     case Op::both:
+        if (const std::vector<Expr> parts = conjuncts(e); spare(parts).part != none) return false;
         // Where a bound on the length is far enough, what is without it decides.
         if (const Expr other = loose(e).expr; other != e) return is_dead(other);
         return {};
@@ -171,25 +172,60 @@ std::optional<bool> Expressions::is_dead_by_parts(Expr e) {
     }
 }
 
+enum : std::uint8_t { unasked, alive, dead };
+
+/// What is known of it without a search.
+std::uint8_t Expressions::verdict(Expr e) {
+    if (e == none) return dead;
+    if (nullable(e) || simple(e)) return alive;
+    if (e >= alive_.size()) alive_.resize(std::max<std::size_t>(nodes_.size(), e + 1), unasked);
+    return alive_[e];
+}
+
+/// Keeps a text, given from its end, that matches somewhere.
+void Expressions::keep_found(std::string text) {
+    constexpr std::size_t most = 4, longest = 100;
+    if (text.size() > longest) return;
+    std::ranges::reverse(text);
+    if (found_.size() == most) found_.erase(found_.begin());
+    found_.push_back(std::move(text));
+}
+
+/// Whether a text that was found lately matches here too, as it does where patterns may begin
+/// anywhere.
+bool Expressions::finds_again(Expr e) {
+    std::vector<Expr> path;
+    const std::vector<std::string> texts = found_;
+    for (const std::string& text : texts) {
+        path.assign(1, e);
+        for (const char byte : text) {
+            ByteSet same = ByteSet::all();
+            path.push_back(derive(path.back(), std::uint8_t(byte), same));
+            const auto state = verdict(path.back());
+            if (state == dead) break;
+            if (state == unasked) continue;
+            path.pop_back();
+            for (const Expr each : path) alive_[each] = alive;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool Expressions::is_dead(Expr e) {
-    enum : std::uint8_t { unasked, alive, dead };
-    const auto verdict = [&](Expr x) -> std::uint8_t {
-        if (x == none) return dead;
-        if (nullable(x) || simple(x)) return alive;
-        if (x >= alive_.size()) alive_.resize(std::max<std::size_t>(nodes_.size(), x + 1), unasked);
-        return alive_[x];
-    };
     if (const auto known = verdict(e); known != unasked) return known == dead;
     if (const auto told = is_dead_by_parts(e)) {
         alive_[e] = *told ? dead : alive;
         return *told;
     }
     work_ = 0;
+    if (finds_again(e)) return false;
     struct Seen {
         Expr e;
         std::size_t from;
+        std::uint8_t byte;
     };
-    std::vector<Seen> seen{{e, 0}}; // each once; `from` is the one that led here
+    std::vector<Seen> seen{{e, 0, 0}}; // each once; `from` is the one that led here
     std::deque<std::size_t> open{0};
     constexpr std::size_t near = 1'000; // a short match is looked for first, then any
     Index known;
@@ -201,15 +237,20 @@ bool Expressions::is_dead(Expr e) {
         ByteSet left = ByteSet::all();
         while (!left.empty()) {
             ByteSet same = ByteSet::all();
-            const Expr to = derive(seen[at].e, left.first(), same);
+            const std::uint8_t byte = left.first();
+            const Expr to = derive(seen[at].e, byte, same);
             left = left & ~same;
             const auto state = verdict(to);
             if (state == dead) continue;
             if (state == alive) {
+                std::string text(1, char(byte));
                 for (std::size_t i = at;; i = seen[i].from) {
                     alive_[seen[i].e] = alive;
-                    if (i == 0) return false;
+                    if (i == 0) break;
+                    text += char(seen[i].byte);
                 }
+                if (nullable(to)) keep_found(std::move(text));
+                return false;
             }
             const auto is_it = [&](std::uint32_t i) { return seen[i].e == to; };
             if (known.find(mix(to), is_it) != Index::none) continue;
@@ -218,7 +259,7 @@ bool Expressions::is_dead(Expr e) {
                                   " states of an expression");
             known.insert(mix(to), std::uint32_t(seen.size()));
             open.push_back(seen.size());
-            seen.push_back({to, at});
+            seen.push_back({to, at, byte});
         }
     }
     for (const Seen& each : seen) alive_[each.e] = dead;

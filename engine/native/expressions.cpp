@@ -14,9 +14,47 @@ Expr Expressions::add_list(Op op, std::span<const Expr> parts, bool is_nullable,
     lists_.insert(lists_.end(), parts.begin(), parts.end());
     node.depth = depth_of(node);
     node.positive = is_positive(node);
-    nodes_.push_back(node);
-    index_.insert(h, Expr(nodes_.size() - 1));
-    return Expr(nodes_.size() - 1);
+    node.counted = is_counted(node);
+    return append(node, h);
+}
+
+/// From what the node is made of, not from its numbers, which are those of this pool.
+Fingerprint Expressions::fingerprint_of(const Node& node) const {
+    Fingerprint out(std::uint64_t(node.op));
+    switch (node.op) {
+    case Op::none:
+    case Op::empty:
+        break;
+    case Op::bytes:
+        for (const auto word : sets_[node.a].words) out.add(word);
+        break;
+    case Op::concat:
+        out.add(fingerprints_[node.a]);
+        out.add(fingerprints_[node.b]);
+        break;
+    case Op::repeat: // `everything` comes before the bytes that it repeats
+        if (node.a < fingerprints_.size()) out.add(fingerprints_[node.a]);
+        out.add(std::uint64_t(node.b) << 32 | node.c);
+        break;
+    case Op::either:
+    case Op::both: // in the order of their numbers
+        for (const Expr part : list(node)) out.add_unordered(fingerprints_[part]);
+        break;
+    case Op::negate:
+        out.add(fingerprints_[node.a]);
+        break;
+    case Op::words:
+        out.add(word_fingerprints_[node.a]);
+        out.add(std::uint64_t(node.b) << 32 | node.c);
+        out.add(node.d);
+        break;
+    case Op::multiple:
+        out.add(std::uint64_t(multiples_[node.a].divisor) << 32 |
+                multiples_[node.a].fraction_digits);
+        out.add(std::uint64_t(node.b) << 32 | node.c);
+        break;
+    }
+    return out;
 }
 
 bool Expressions::is_positive(const Node& node) const {
@@ -248,7 +286,11 @@ Expr Expressions::both(std::span<const Expr> given) {
     bool is_nullable = true;
     for (const Expr e : parts) {
         is_nullable &= nullable(e);
-        if (nodes_[e].op == Op::negate && std::ranges::binary_search(parts, nodes_[e].a))
+        if (nodes_[e].op != Op::negate) continue;
+        const auto denied = alternatives(nodes_[e].a); // any of them beside it leaves nothing
+        if (std::ranges::any_of(denied,
+                                [&](Expr one) { return std::ranges::binary_search(parts, one); }) ||
+            std::ranges::binary_search(parts, nodes_[e].a))
             return none;
     }
     if (parts.front() == empty) return is_nullable ? empty : none;
@@ -259,6 +301,9 @@ Expr Expressions::words(std::vector<std::string> literals) {
     std::ranges::sort(literals);
     literals.erase(std::unique(literals.begin(), literals.end()), literals.end());
     if (literals.empty()) return none;
+    Fingerprint print(literals.size());
+    for (const std::string& literal : literals) print.add(literal);
+    word_fingerprints_.push_back(print);
     word_lists_.push_back(std::move(literals));
     return add_words(std::uint32_t(word_lists_.size() - 1), 0,
                      std::uint32_t(word_lists_.back().size()), 0);

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "byte_set.h"
+#include "fingerprint.h"
 #include "interner.h"
 
 namespace engine {
@@ -159,13 +161,47 @@ class Expressions {
         std::uint32_t bytes;
     };
     Loose loose(Expr e);
+    /// Of simple expressions: one that alone decides how their intersection goes on for so many
+    /// bytes, since the others only bound how long it may be. `part` is `none` if none does.
+    struct Spare {
+        Expr part = none;
+        std::uint32_t bytes = 0;
+    };
+    Spare spare(std::span<const Expr> parts);
+    bool are_simple(std::span<const Expr> parts) const {
+        return std::ranges::all_of(parts, [&](Expr e) { return simple(e); });
+    }
+    /// Expressions of which `e` is the intersection; only itself where there are no others.
+    std::vector<Expr> conjuncts(Expr e);
     /// The alternatives of a union; any other expression is its own only one.
     std::span<const Expr> alternatives(const Expr& e) const {
         return nodes_[e].op == Op::either ? list(nodes_[e]) : std::span(&e, 1);
     }
+    /// A repetition without end with which a text of `e` may begin before one of the alternatives
+    /// goes on: whatever it takes `e` takes. `none` where there is none.
+    Expr loop(Expr e) const {
+        if (!simple(e)) return none;
+        const Node& node = nodes_[e];
+        const bool is_either_first = node.op == Op::concat && nodes_[node.a].op == Op::either;
+        const Expr first = is_either_first ? node.a : e;
+        for (const Expr part : alternatives(first)) {
+            const Expr head = nodes_[part].op == Op::concat ? nodes_[part].a : part;
+            const Node& run = nodes_[head];
+            if (run.op == Op::repeat && run.b == 0 && run.c == forever) return head;
+        }
+        return none;
+    }
     /// What is left of words still possible, from the depth that was read on.
     std::string_view word_rest(Expr e, std::uint32_t word) const {
         return std::string_view(word_lists_[nodes_[e].a][word]).substr(nodes_[e].d);
+    }
+    /// What is left behind a word that is still possible.
+    Expr behind_word(Expr e, std::uint32_t word) {
+        const Node node = nodes_[e];
+        const auto& words = word_lists_[node.a];
+        std::uint32_t high = word + 1;
+        while (high < node.c && words[high].starts_with(words[word])) ++high;
+        return add_words(node.a, word, high, std::uint32_t(words[word].size()));
     }
     bool matches(Expr e, std::string_view data) {
         for (const char byte : data) {
@@ -175,11 +211,14 @@ class Expressions {
         return nullable(e);
     }
 
+    /// The same for an expression that was built alike by any other `Expressions`.
+    Fingerprint fingerprint(Expr e) const { return fingerprints_[e]; }
     std::size_t size() const { return nodes_.size(); }
     std::size_t memory_bytes() const {
-        return nodes_.capacity() * sizeof(Node) + lists_.capacity() * sizeof(Expr) +
-               index_.memory_bytes() + rows_.size() * sizeof(Row) +
-               rows_of_.capacity() * sizeof(std::uint32_t) + sets_.memory_bytes();
+        return nodes_.capacity() * sizeof(Node) + fingerprints_.capacity() * sizeof(Fingerprint) +
+               lists_.capacity() * sizeof(Expr) + index_.memory_bytes() +
+               rows_.size() * sizeof(Row) + rows_of_.capacity() * sizeof(std::uint32_t) +
+               sets_.memory_bytes();
     }
     /// Drops the table of derivatives, which is most of the memory and fills itself again.
     void forget() {
@@ -211,6 +250,7 @@ class Expressions {
         bool nullable : 1;
         bool simple : 1; // no intersection, complement or arithmetic inside: some text matches
         bool positive : 1 = true; // no complement lets in bytes of which none is written here
+        bool counted : 1 = false; // a large counter is inside, and not in a complement
         std::uint16_t depth = 1;  // how deep `derive` calls itself
         std::uint32_t a, b, c, d;
         Node(Op of, bool is_nullable, bool is_simple, std::uint32_t a_ = 0, std::uint32_t b_ = 0,
@@ -232,15 +272,22 @@ class Expressions {
     Expr add(Node node) {
         node.depth = depth_of(node);
         node.positive = is_positive(node);
+        node.counted = is_counted(node);
         const std::uint64_t h = hash(node);
         const Expr known = index_.find(h, [&](Expr e) { return nodes_[e] == node; });
         if (known != Index::none) return known;
+        return append(node, h);
+    }
+    Expr append(const Node& node, std::uint64_t hash) {
+        fingerprints_.push_back(fingerprint_of(node));
         nodes_.push_back(node);
-        index_.insert(h, Expr(nodes_.size() - 1));
+        index_.insert(hash, Expr(nodes_.size() - 1));
         return Expr(nodes_.size() - 1);
     }
+    Fingerprint fingerprint_of(const Node& node) const;
     Expr add_list(Op op, std::span<const Expr> parts, bool is_nullable, bool is_simple);
     bool is_positive(const Node& node) const;
+    bool is_counted(const Node& node) const;
     std::uint16_t depth_of(const Node& node) const;
     bool simple(Expr e) const { return nodes_[e].simple; }
     std::span<const Expr> list(const Node& node) const {
@@ -270,24 +317,41 @@ class Expressions {
     Expr add_multiple(std::uint32_t which, std::uint64_t remainder, std::uint32_t phase);
     Expr loosen(Expr e, std::uint32_t& bytes, unsigned depth);
     Expr loosen_both(const Node& node, std::uint32_t& bytes, unsigned depth);
+    Loose endless(Expr e);
+    std::optional<std::uint32_t> characters(Expr e, Expr unit, Expr tail, unsigned depth);
+    bool is_one_of(Expr e, Expr unit);
+    bool is_within(Expr inner, Expr outer);
+    struct Ends {
+        std::uint32_t least, most;
+    };
+    Ends ends(Expr e, unsigned depth);
     std::uint32_t slack(Expr e);
     std::uint32_t shortest(Expr e, unsigned depth) const;
     std::optional<bool> is_dead_by_parts(Expr e);
+    std::uint8_t verdict(Expr e);
+    void keep_found(std::string text);
+    bool finds_again(Expr e);
     std::uint32_t new_row(Expr e);
     Expr fill(Expr e, std::uint32_t row, std::uint8_t byte);
 
     std::vector<Node> nodes_;
+    std::vector<Fingerprint> fingerprints_; // per expression
     std::vector<Expr> lists_;
     Index index_;
     Interner<ByteSet> sets_;
     std::vector<std::vector<std::string>> word_lists_;
+    std::vector<Fingerprint> word_fingerprints_; // per list
     std::vector<Multiple> multiples_;
     std::vector<std::uint32_t> rows_of_; // per expression: its row, Index::none if it has none yet
     std::vector<std::unique_ptr<Row>> rows_;
     std::unordered_map<Expr, Loose> loose_;
     std::unordered_map<Expr, std::uint32_t> slack_;
+    std::unordered_map<Expr, Ends> ends_;
+    std::unordered_map<std::uint64_t, bool> within_; // by both expressions
+    std::map<std::tuple<Expr, Expr, Expr>, std::optional<std::uint32_t>> characters_;
     std::size_t work_ = 0;
     std::vector<std::uint8_t> alive_; // per expression: 0 not asked, 1 alive, 2 dead
+    std::vector<std::string> found_;  // the latest texts that searches for a match found
 };
 
 } // namespace engine

@@ -27,11 +27,15 @@ Machine::Machine(Expressions& expressions, const Grammar& grammar, Values* value
     : pool_(expressions), grammar_(grammar), values_(values) {
     const Spacing spacing = values != nullptr ? values->spacing() : Spacing{};
     quote_ = pool_.text("\"");
+    // Space that any more of may follow is not read twice: each length would be read in every way.
+    const bool is_once = pool_.concat(spacing.open, spacing.close) == spacing.open;
     open_object_ = pool_.concat(pool_.text("{"), spacing.open);
     close_object_ = pool_.concat(spacing.close, pool_.text("}"));
     open_array_ = pool_.concat(pool_.text("["), spacing.open);
     close_array_ = pool_.concat(spacing.close, pool_.text("]"));
     next_key_ = pool_.concat(spacing.comma, quote_);
+    empty_object_ = is_once ? pool_.text("}") : close_object_;
+    empty_array_ = is_once ? pool_.text("]") : close_array_;
     std::vector<std::uint32_t> empty;
     list_of(empty); // no_frames
     places_.push_back({0, 0, false});

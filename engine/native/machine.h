@@ -68,6 +68,9 @@ class Machine {
         if (follows(thread)) thread.cont = follow(thread.cont, thread.state, byte);
         return lists_[thread.cont].count != 0;
     }
+    /// Of a thread that reads the key of an object: the words that may still come, as bits. Nothing
+    /// for any other.
+    bool keys(const Thread& thread, std::vector<std::uint64_t>& words);
     /// How the text of a thread's word matters behind it: not at all, only for a whole item behind
     /// it, or for whatever comes next.
     enum class Memory : std::uint8_t { none, items, all };
@@ -206,6 +209,7 @@ class Machine {
     const Grammar& grammar_;
     Values* values_;
     Expr open_object_, close_object_, open_array_, close_array_, quote_, next_key_;
+    Expr empty_object_, empty_array_; // how they end right behind what opens them
 
     Interner<Frame> frames_;
     std::vector<std::uint32_t> frame_lists_;

@@ -89,7 +89,7 @@ void Machine::resume_object(std::uint32_t state, Frame frame) {
 
 void Machine::object_options(Frame frame, bool is_first) {
     const Choice& now = choice(frame.a, frame.b);
-    if (now.end) spawn(close_object_, frame.cont);
+    if (now.end) spawn(is_first ? empty_object_ : close_object_, frame.cont);
     if (now.has_words || !now.others.empty())
         spawn(is_first ? quote_ : next_key_, push(frame, quote, 0));
 }
@@ -103,6 +103,19 @@ const Machine::Choice& Machine::choice(std::uint32_t shape, std::uint32_t seen) 
     choices_index_.insert(mix(key), std::uint32_t(choices_.size()));
     choices_.emplace_back(key, std::move(out));
     return choices_.back().second;
+}
+
+bool Machine::keys(const Thread& thread, std::vector<std::uint64_t>& words) {
+    words.clear();
+    if (pool_.words_left(thread.state).high == 0) return false;
+    for (std::uint32_t i = 0; i < lists_[thread.cont].count; ++i) {
+        const Frame& frame = frames_[frames(thread.cont)[i]];
+        if (frame.kind != Kind::object || frame.phase != named) return false;
+        const auto& may = choice(frame.a, frame.b).words;
+        if (words.size() < may.size()) words.resize(may.size());
+        for (std::size_t at = 0; at < may.size(); ++at) words[at] |= may[at];
+    }
+    return true;
 }
 
 /// Which keys may come such that the object can still be completed.
@@ -237,7 +250,7 @@ void Machine::array_options(Frame frame, bool is_first) {
     bool ends = counts.items[0] >= shape.min;
     for (std::size_t i = 0; i < shape.contains.size(); ++i)
         ends &= counts.items[i + 1] >= shape.contains[i].min;
-    if (ends) spawn(close_array_, frame.cont);
+    if (ends) spawn(is_first ? empty_array_ : close_array_, frame.cont);
     if (is_first)
         array_item(frame);
     else if (!item_ways(frame).empty())

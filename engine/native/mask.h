@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <span>
 
+#include "interner.h"
+
 namespace engine {
 
 using Mask = std::span<std::uint32_t>;
@@ -37,6 +39,25 @@ inline std::size_t count_allowed(ConstMask mask, std::size_t n_vocab) {
     for (std::size_t i = 0; i < mask_words(n_vocab); ++i)
         count += std::size_t(std::popcount(mask[i] & valid_bits(i, n_vocab)));
     return count;
+}
+
+/// In lanes that don't wait for each other: a mask is long.
+inline std::uint64_t hash_of(ConstMask mask) {
+    constexpr std::size_t n_lanes = 8;
+    std::uint64_t lanes[n_lanes];
+    for (std::size_t lane = 0; lane < n_lanes; ++lane) lanes[lane] = mix(lane + 1);
+    const auto add = [&](std::size_t lane, std::uint64_t word) {
+        lanes[lane] = (lanes[lane] ^ word) * 0xbf58476d1ce4e5b9ULL;
+        lanes[lane] ^= lanes[lane] >> 32;
+    };
+    std::size_t at = 0;
+    for (; at + 2 * n_lanes <= mask.size(); at += 2 * n_lanes)
+        for (std::size_t lane = 0; lane < n_lanes; ++lane)
+            add(lane, std::uint64_t(mask[at + 2 * lane]) << 32 | mask[at + 2 * lane + 1]);
+    for (; at < mask.size(); ++at) add(at % n_lanes, mask[at]);
+    std::uint64_t out = mask.size();
+    for (const auto lane : lanes) out = mix(out, lane);
+    return out;
 }
 
 } // namespace engine

@@ -5,16 +5,27 @@
 
 namespace engine {
 
+namespace {
+
+constexpr unsigned all_ascii = 4; // the largest alphabet of single bytes
+
+} // namespace
+
 // How much text of an alphabet an expression takes, whichever it is
 
 /// How many characters of an alphabet may follow at least, whichever they are.
 std::uint8_t Masks::room(Expr state, unsigned alphabet) {
     if (const auto known = rooms_.find(state); known != rooms_.end())
         if (known->second[alphabet] != unknown) return known->second[alphabet];
+    if (is_free_for_ever(state)) return endless;
+    // A pattern that may stand anywhere takes what may stand before it.
+    const Expr loop = pool_.loop(state);
+    const bool has_loop = loop != Expressions::none && loop != state;
     // The larger alphabets cost more to look at, and say nothing where the smaller have bounds.
-    constexpr unsigned all_ascii = 4;
     std::uint8_t out = 0;
-    if (alphabet <= all_ascii || room(state, alphabet - 1) == endless)
+    if (has_loop && room(loop, alphabet) == endless)
+        out = endless;
+    else if (alphabet <= all_ascii || room(state, alphabet - 1) == endless)
         out = work_out_room(state, alphabet);
     const auto at = rooms_.find(state);
     if (at != rooms_.end()) return at->second[alphabet] = out;
@@ -23,6 +34,25 @@ std::uint8_t Masks::room(Expr state, unsigned alphabet) {
     fresh[alphabet] = out;
     rooms_.emplace(state, fresh);
     return out;
+}
+
+/// Characters of more than a byte cost as much to look at as a walk through many nodes.
+bool Masks::is_worth_asking(Expr state, unsigned alphabet, std::size_t nodes) const {
+    constexpr std::size_t many = 64;
+    if (alphabet <= all_ascii || nodes >= many) return true;
+    const auto known = rooms_.find(state);
+    return known != rooms_.end() && known->second[alphabet] != unknown;
+}
+
+/// Whether it takes any text before it ends. Some words may be left out: then it doesn't end there.
+bool Masks::is_free_for_ever(Expr state) {
+    enum : std::uint8_t { unasked, no, yes };
+    if (state >= free_.size()) free_.resize(std::max<std::size_t>(pool_.size(), state + 1));
+    if (free_[state] == unasked) {
+        const auto run = pool_.run(state);
+        free_[state] = run.max == Expressions::forever && is_free(run) ? yes : no;
+    }
+    return free_[state] == yes;
 }
 
 /// Character by character, until some is refused or no new states turn up.
@@ -50,7 +80,7 @@ std::uint8_t Masks::work_out_room(Expr state, unsigned alphabet) {
             if (pool_.size() > most_work) return std::uint8_t(depth);
             if (!add_behind(seen[level], alphabet, behind)) return std::uint8_t(depth);
             for (const Expr next : behind) {
-                if (std::ranges::find(seen, next) != seen.end()) continue;
+                if (is_free_for_ever(next) || std::ranges::find(seen, next) != seen.end()) continue;
                 const auto known = rooms_.find(next);
                 const std::uint8_t more = known == rooms_.end() ? unknown : known->second[alphabet];
                 if (more == unknown)

@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::uint32_t most_masks = 33; // one for each number of characters below
 
+constexpr std::array<std::size_t, 4> long_tokens_from{17, 25, 33, 65};
+
 /// How many plain characters a token begins with, and how many bytes they take.
 std::pair<std::uint32_t, std::size_t> plain_beginning(std::string_view token) {
     std::uint32_t characters = 0;
@@ -70,14 +72,20 @@ Slices::Slices(std::string_view data, std::span<const std::uint64_t> offsets)
     };
     for (std::uint32_t k = 0; k <= most_before_rest; ++k)
         rests_.push_back(trie_of([k](std::uint32_t count) { return count == k; }));
-    std::string whole;
-    std::vector<std::uint64_t> ends{0};
-    for (std::size_t i = 0; i < n; ++i) {
-        const auto text = token(std::int32_t(i));
-        if (lengths[i] < text.size()) whole += text;
-        ends.push_back(whole.size());
-    }
-    mixed_.emplace_back(TokenTrie(whole, ends));
+    const auto trie_of_whole = [&](auto&& takes) {
+        std::string whole;
+        std::vector<std::uint64_t> ends{0};
+        for (std::size_t i = 0; i < n; ++i) {
+            if (takes(i)) whole += token(std::int32_t(i));
+            ends.push_back(whole.size());
+        }
+        return WrittenTrie(TokenTrie(whole, ends));
+    };
+    const auto length = [&](std::size_t i) { return token(std::int32_t(i)).size(); };
+    mixed_.push_back(trie_of_whole([&](std::size_t i) { return lengths[i] < length(i); }));
+    for (const std::size_t least : long_tokens_from)
+        long_tries_.emplace_back(least,
+                                 trie_of_whole([&](std::size_t i) { return length(i) >= least; }));
     inner_.push_back(trie_of([](std::uint32_t count) { return count > 0; }));
 }
 
@@ -94,9 +102,17 @@ std::span<const std::int32_t> Slices::longer_than(std::size_t bytes) const {
     return {by_length_.begin(), end};
 }
 
+const WrittenTrie* Slices::long_tokens(std::size_t bytes) const {
+    const WrittenTrie* out = nullptr;
+    for (const auto& [least, trie] : long_tries_)
+        if (least <= bytes + 1) out = &trie;
+    return out;
+}
+
 std::size_t Slices::memory_bytes() const {
     std::size_t out = data_.capacity() + offsets_.capacity() * 8 + mixed_.front().memory_bytes() +
                       plain_.size() * words_ * 4 + inner_.front().memory_bytes();
+    for (const auto& [least, trie] : long_tries_) out += trie.memory_bytes();
     for (const auto& trie : rests_) out += trie.memory_bytes();
     return out;
 }

@@ -40,6 +40,8 @@ class Slices {
     const WrittenTrie& mixed() const { return mixed_.front(); }
     /// The ids of tokens of more than `bytes` bytes.
     std::span<const std::int32_t> longer_than(std::size_t bytes) const;
+    /// A trie of all of these, and perhaps of some that are shorter; null where there is none.
+    const WrittenTrie* long_tokens(std::size_t bytes) const;
     std::string_view token(std::int32_t id) const {
         const auto i = std::size_t(id);
         return std::string_view(data_).substr(offsets_[i], offsets_[i + 1] - offsets_[i]);
@@ -50,6 +52,7 @@ class Slices {
     std::string data_;
     std::vector<std::uint64_t> offsets_;
     std::vector<std::int32_t> by_length_; // longest first
+    std::vector<std::pair<std::size_t, WrittenTrie>> long_tries_; // of tokens of so many bytes
     std::vector<WrittenTrie> mixed_;
     std::size_t words_ = 0;
     std::uint32_t longest_ = 0;

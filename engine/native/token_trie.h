@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "interner.h"
 #include "mask.h"
 #include "needle.h"
 
@@ -50,7 +52,8 @@ class TokenTrie {
     double build_us() const { return build_us_; }
     std::size_t memory_bytes() const {
         return bytes_.capacity() + ids_.capacity() * sizeof(std::int32_t) +
-               (ends_.capacity() + first_ids_.capacity()) * sizeof(std::uint32_t) + sizeof(*this);
+               (ends_.capacity() + first_ids_.capacity()) * sizeof(std::uint32_t) +
+               edges_.capacity() * sizeof(Edge) + sizeof(*this);
     }
 
     /// The byte that leads into `node`, and the end of its subtree.
@@ -132,6 +135,13 @@ class TokenTrie {
     /// The node below `node` that `byte` leads to, or `none`.
     std::size_t child(std::size_t node, std::uint8_t byte) const {
         if (node == none) return roots_[byte];
+        if (is_large(node)) {
+            for (std::size_t at = slot(node, byte);; at = (at + 1) & (edges_.size() - 1)) {
+                const Edge& edge = edges_[at];
+                if (edge.to == 0) return none;
+                if (edge.from == node && bytes_[edge.to] == byte) return edge.to;
+            }
+        }
         for (std::size_t next = node + 1; next < ends_[node]; next = ends_[next]) {
             if (bytes_[next] == byte) return next;
             if (bytes_[next] > byte) break;
@@ -224,12 +234,43 @@ class TokenTrie {
         for (auto* array : {&ends_, &first_ids_}) array->shrink_to_fit();
         bytes_.shrink_to_fit();
         index_roots();
+        index_edges();
     }
 
     void index_roots() {
         roots_.fill(none);
         for (std::size_t node = 0; node < n_nodes(); node = ends_[node])
             roots_[bytes_[node]] = node;
+    }
+
+    /// The children of a node with a large subtree lie far apart: they are looked up.
+    struct Edge {
+        std::uint32_t from = 0, to = 0; // no edge leads to node 0, which is a root
+    };
+    bool is_large(std::size_t node) const {
+        constexpr std::size_t nodes = 32;
+        return ends_[node] - node > nodes;
+    }
+    std::size_t slot(std::size_t node, std::uint8_t byte) const {
+        return mix(std::uint64_t(node) << 8 | byte) & (edges_.size() - 1);
+    }
+    template <class Use>
+    void each_edge(Use&& use) const {
+        for (std::size_t node = 0; node < n_nodes(); ++node) {
+            if (!is_large(node)) continue;
+            for (std::size_t next = node + 1; next < ends_[node]; next = ends_[next])
+                use(Edge{std::uint32_t(node), std::uint32_t(next)});
+        }
+    }
+    void index_edges() {
+        std::size_t count = 0;
+        each_edge([&](const Edge&) { ++count; });
+        if (count > 0) edges_.resize(std::bit_ceil(count + count / 4));
+        each_edge([&](const Edge& edge) {
+            std::size_t at = slot(edge.from, bytes_[edge.to]);
+            while (edges_[at].to != 0) at = (at + 1) & (edges_.size() - 1);
+            edges_[at] = edge;
+        });
     }
 
     std::span<const std::int32_t> slice(std::size_t first, std::size_t last) const {
@@ -248,6 +289,7 @@ class TokenTrie {
     std::vector<std::uint32_t> first_ids_; // per node, and one more: where its ids begin in ids_
     std::vector<std::int32_t> ids_;        // all ids that have bytes, depth first
     std::array<std::size_t, 256> roots_{}; // the top-level node of each byte
+    std::vector<Edge> edges_;              // a table of them by node and byte
 };
 
 } // namespace engine

@@ -4,7 +4,7 @@
 /// round. It ends with 1 where a mask differs from its tokens taken one by one, where a rewind
 /// leaves a trace, where bounded memory or other threads change a mask, or where a text that was
 /// begun can't be completed; a sanitizer ends it by itself. A round's seed is printed with what it
-/// found.
+/// found; masks of words are kept from round to round, as they are from grammar to grammar.
 
 #include <algorithm>
 #include <chrono>
@@ -85,7 +85,8 @@ std::vector<std::vector<std::uint32_t>> seen_by_walk(const std::shared_ptr<Compi
     return out;
 }
 
-/// Several threads over one grammar that nobody has warmed see what one alone sees.
+/// Several threads over one grammar that nobody has warmed, and some over their own beside it, see
+/// what one alone sees.
 void walk_in_threads(const std::function<std::shared_ptr<Compiled>()>& made, Chance& chance) {
     constexpr std::size_t n_threads = 4;
     using Seen = std::vector<std::vector<std::uint32_t>>;
@@ -94,13 +95,16 @@ void walk_in_threads(const std::function<std::shared_ptr<Compiled>()>& made, Cha
     for (std::size_t i = 0; i < n_threads; ++i) seeds.push_back(chance.below(1000));
     for (const auto seed : seeds) alone.push_back(seen_by_walk(made(), seed));
     const auto shared = made();
+    shared->vocabulary().word_masks()->forget();
     shared->memory_limit = shared->memory_bytes() + 200'000; // they make each other forget
+    std::vector<std::shared_ptr<Compiled>> grammars;
+    for (std::size_t i = 0; i < n_threads; ++i) grammars.push_back(i % 2 == 0 ? shared : made());
     std::vector<char> is_refused(n_threads);
     std::vector<std::thread> threads;
     for (std::size_t i = 0; i < n_threads; ++i)
         threads.emplace_back([&, i] {
             try {
-                together[i] = seen_by_walk(shared, seeds[i]);
+                together[i] = seen_by_walk(grammars[i], seeds[i]);
             } catch (const TooComplex&) {
                 is_refused[i] = 1; // one place needs more than that
             }
@@ -159,6 +163,7 @@ void walk(const std::shared_ptr<Compiled>& grammar, Chance& chance) {
         taken += " " + std::to_string(token);
         if (chance.one_in(4)) {
             grammar->memory_limit = grammar->memory_bytes() - 1; // forgets everything
+            if (chance.one_in(2)) grammar->vocabulary().word_masks()->forget();
             const auto forgetful = [&] {
                 try {
                     return mask_of(twin);
@@ -171,6 +176,24 @@ void walk(const std::shared_ptr<Compiled>& grammar, Chance& chance) {
         }
         other.advance("a");
     }
+}
+
+/// The masks of words are bounded: what is asked for stays, what is not goes.
+void fill_word_masks() {
+    constexpr std::size_t limit = 50'000;
+    WordMasks masks(limit);
+    const std::vector<std::uint32_t> many(16, 0x55555555U);
+    for (std::uint64_t i = 0; i < 2000; ++i) {
+        const auto id = std::int32_t(i);
+        masks.keep(Fingerprint(i), i % 2 == 0 ? many : std::vector<std::uint32_t>{}, {id},
+                   {{0, std::uint32_t(i % 3), 9}});
+        const auto first = masks.find(Fingerprint(0));
+        if (first == nullptr || first->few != std::vector{0} || first->many == nullptr)
+            fail("a word that is in use is forgotten");
+        if (first->many != masks.find(Fingerprint(i - i % 2))->many) fail("a mask is kept twice");
+        if (masks.memory_bytes() > limit) fail("more words are kept than there is room for");
+    }
+    if (masks.find(Fingerprint(1)) != nullptr) fail("a word that nobody asks for is kept");
 }
 
 /// A random grammar; the same for the same seed.
@@ -229,6 +252,7 @@ int main(int count, char** arguments) {
     const int seconds = count > 1 ? std::atoi(arguments[1]) : 30;
     const std::uint64_t first = count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 0;
     const bool is_one = count > 2 && seconds == 0;
+    fill_word_masks();
     const auto tokens = vocabulary();
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
     std::size_t walked = 0, refused = 0;
