@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from engine.events import Control, Event, Text, Thinking
@@ -124,9 +125,6 @@ class Watch:
         self._texts = [(m.text.encode(), m) for m in by_text if m.where == "anywhere"]
         self._starts = [(_squeeze(m.text.encode()), m) for m in by_text if m.where == "start"]
         self._in_header = [(m.text.encode(), m) for m in by_text if m.where == "header"]
-        # Where calls are named in headers of their own, in text a header comes first.
-        is_named = bool(self._in_header) and not any(header.is_open for header in headers)
-        self._call_header = headers[0].open.encode() if is_named and headers else b""
         self._utf8 = Utf8()
         # Bytes of the message not yet emitted, led by those of the first token that are.
         self._buffer = b""
@@ -152,13 +150,12 @@ class Watch:
         if found is None:
             return None
         place, style = found
-        first = 0
-        for index, (_, length) in enumerate(self._tokens):
-            if place < first + length:
-                held = tuple(held for held, _ in self._tokens[index:])
-                return CallStart(held, buffer[first:place], self._base + place, style)
-            first += length
-        return CallStart((), buffer[first:place], self._base + place, style)
+        begins = list(accumulate((length for _, length in self._tokens), initial=0))
+        index = max(index for index, begin in enumerate(begins) if begin <= place)
+        while index and _is_inside(buffer[begins[index] : place][:1]):
+            index -= 1  # a grammar has whole characters, so the prefix must
+        held = tuple(held for held, _ in self._tokens[index:])
+        return CallStart(held, buffer[begins[index] : place], self._base + place, style)
 
     @property
     def is_naming(self) -> bool:
@@ -167,8 +164,7 @@ class Watch:
 
     def here(self) -> CallStart:
         """A call that the next token opens, whatever it is."""
-        prefix = self._call_header if self.span == "text" else b""
-        return CallStart(prefix=prefix, place=self._base + len(self._buffer))
+        return CallStart(place=self._base + len(self._buffer))
 
     def _opener(self, buffer: bytes) -> tuple[int, Style | None] | None:
         """The first opener in the buffer's new part: its place and its style."""
@@ -193,8 +189,9 @@ class Watch:
         """Say the text before the opener and take what follows for a call."""
         events: list[Event] = []
         if self.span != "header":
-            if start.place > self._base + len(self._buffer):
-                self._buffer += start.prefix  # of the opener's own token, which is yet to be fed
+            lead = start.place - self._base - len(self._buffer)
+            if lead > 0:
+                self._buffer += start.prefix[-lead:]  # of the opener's token, yet to be fed
             events = self._pass_marks()
             events += self._say(start.place - self._base)
         self._drop_all()
@@ -290,16 +287,22 @@ class Watch:
         for size in range(min(longest - 1, len(rest)), 0, -1):
             if any(text.startswith(rest[-size:]) for text, _ in self._texts):
                 return size
-        return 0
+        return _cut_off(rest)
 
     def _say(self, end: int) -> list[Event]:
-        """Emit the buffer up to `end` and let go of tokens that are wholly emitted."""
+        """Emit the buffer up to `end` and let go of tokens that are wholly emitted.
+
+        What is left begins with a whole character, as what comes before an opener has to.
+        """
         text = self._utf8.feed(self._buffer[self._done : end])
         self._is_fresh = self._is_fresh and end <= self._done
         self._done = max(end, self._done)
-        first = 0
-        while self._tokens and first + self._tokens[0][1] <= self._done:
-            first += self._tokens.pop(0)[1]
+        first = count = place = 0
+        for index, (_, length) in enumerate(self._tokens, 1):
+            place += length
+            if place <= self._done and not _is_inside(self._buffer[place : place + 1]):
+                first, count = place, index
+        del self._tokens[:count]
         self._buffer = self._buffer[first:]
         self._base += first
         self._done -= first
@@ -324,3 +327,17 @@ class Watch:
 
 def _squeeze(data: bytes) -> bytes:
     return data.translate(None, b" \t\r\n")
+
+
+def _is_inside(byte: bytes) -> bool:
+    """Whether a byte is inside a character of UTF-8, not its first."""
+    return b"\x80" <= byte < b"\xc0"
+
+
+def _cut_off(data: bytes) -> int:
+    """How many of the last bytes begin a character whose end is yet to come."""
+    for size in range(1, min(3, len(data)) + 1):
+        first = data[-size:][:1]
+        if not _is_inside(first):
+            return size if first >= (b"\xc0", b"\xe0", b"\xf0")[size - 1] else 0
+    return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from conversations import template
 from fakes import ByteTokenizer
@@ -54,10 +55,9 @@ def said_in(
     text: str = "",
 ) -> Said:
     """The model's part of a conversation as the template writes it, or else the engine."""
-    vocab, found = vocab_of(profile), template(name)
-    calls = numbered(profile, calls)
+    prompt, calls = prompt_of(name, profile.name), numbered(profile, calls)
+    vocab, found = prompt.vocab, prompt.template
     messages = [Message("user", "QUESTION"), Message("assistant", text, calls=tuple(calls))]
-    prompt = Prompt(found, ByteTokenizer(vocab), vocab, profile, profile.style())
     if prompt._writes_calls:
         whole, span = prompt._written(messages[-1]).text, "text"
         content = list(_places(whole, calls))
@@ -74,6 +74,13 @@ def said_in(
             break  # the template says no end
         parts.append(stretch.encode() if piece.id is None else vocab.texts[piece.id])
     return Said((*parts, next(iter(profile.ends))), span)
+
+
+@cache
+def prompt_of(name: str, family: str) -> Prompt:
+    item = profiles()[family]
+    vocab = vocab_of(item)
+    return Prompt(template(name), ByteTokenizer(vocab), vocab, item, item.style())
 
 
 def numbered(profile: Profile, calls: Sequence[Call]) -> list[Call]:

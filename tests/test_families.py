@@ -80,7 +80,7 @@ CASES = {
     "two": [SCALAR_CALL, Call("2", "say", {"plain": "y"})],
     "behind text": [SCALAR_CALL],
 }
-WORDS = "말: look at this."
+WORDS = "Look at this: 날씨"
 
 # What templates don't show as a constrained model says it, by template and case. `read`: all the
 # same it is read, unconstrained; `lost`: it can't be read back, because it isn't there.
