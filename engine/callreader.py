@@ -3,8 +3,8 @@
 Knows captures and how each notation writes values. Does not know grammars, tokens or tools.
 
 The arguments come out as JSON text piece by piece, whatever the notation on the wire: what is
-certain of JSON and of a string as it comes, other values when they are complete. The pieces only ever grow, so
-they don't depend on how the bytes fall into tokens.
+certain of JSON and of a string as it comes, other values when they are complete. The pieces only
+ever grow, so they don't depend on how the bytes fall into tokens.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def typed(form: str) -> str:
     )
 
 
-D, O, C, S = "｜DSML｜", "<|open|>", "<|close|>", "<|sep|>"
+D, B, C, S = "｜DSML｜", "<|open|>", "<|close|>", "<|sep|>"
 Q, M = '<|"|>', "]<]minimax[>["
 PYTHON = json.dumps(PLAIN, ensure_ascii=False)
 WIRES = {
@@ -108,8 +108,8 @@ WIRES = {
     ),
     "sections with types": Wire(
         "kimi-k3",
-        f'{O}tools{S}{O}call tool="note" index="1"{S}'
-        + typed(f'{O}argument key="{{0}}" type="{{2}}"{S}{{1}}{C}argument{S}')
+        f'{B}tools{S}{B}call tool="note" index="1"{S}'
+        + typed(f'{B}argument key="{{0}}" type="{{2}}"{S}{{1}}{C}argument{S}')
         + f"{C}call{S}{C}tools{S}",
         "<|end_of_msg|>",
     ),
@@ -329,9 +329,7 @@ def test_arguments_that_are_no_json_object_are_a_grammar_error(text):
     reader = CallReader(lambda name: "1")
     begun = [("name", 0, False), ("name", 1, True), ("arguments", 1, False)]
     whole = b"f" + text.encode()
-    reader.take(
-        [*begun, ("arguments", len(whole), True)], len(whole), lambda a, b: whole[a:b]
-    )
+    reader.take([*begun, ("arguments", len(whole), True)], len(whole), lambda a, b: whole[a:b])
     if text:
         with pytest.raises(GrammarError, match="'f'"):
             reader.calls[0].arguments()
