@@ -158,8 +158,10 @@ UNSHOWN: dict[str, Callable[[Call], bool]] = {
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": lambda call: True,
     # It puts text between quotes as it is.
     "LFM2.5-8B-A1B": has("'", "\\"),
-    # It wraps text in CDATA, also text that has CDATA's end in it.
-    "openbmb-MiniCPM5-1B": has("]]>"),
+    # It wraps text in CDATA, also text that has CDATA's end in it, and writes lists as Python does.
+    "openbmb-MiniCPM5-1B": has("]]>", "<![CDATA[", "</param>"),
+    # It writes lists as Python does, in which a closer is one.
+    "ByteDance-Seed-OSS": has("</parameter>"),
     # It leaves null out.
     "MiniMax-M3": lambda call: None in call.arguments.values(),
 }
