@@ -291,3 +291,16 @@ def test_prose_about_calls_stays_text(name, text):
     assert played.masked is None and played.turn.is_over
     assert (played.calls, words(played)) == ([], text)
     assert not [event for event in played.events if isinstance(event, Notice)]
+
+
+def test_a_demanded_call_waits_for_thinking_to_end_and_for_its_header():
+    """Kimi K3 names every section in a header, also the end of its thinking."""
+    vocab = vocab_for("kimi-k3")
+    call = '<|open|>call tool="now" index="1"<|sep|><|close|>call<|sep|><|close|>tools<|sep|>'
+    before = "hm<|close|>think<|sep|>"
+    texts = {"<|open|>tools<|sep|>" + call: False, "<|open|>r": True, "x": True}
+    for text, is_masked in texts.items():
+        turn = turn_of(profile("kimi-k3"), vocab, TOOLS, span="thinking", choice="now")
+        played = play(turn, vocab, pieces(vocab, before + text + "<|end_of_msg|>"))
+        assert (played.masked is not None) == is_masked
+        assert played.calls == ([] if is_masked else [NOW])
