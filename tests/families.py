@@ -1,4 +1,4 @@
-"""The shipped families on vocabularies of bytes and their control texts, and messages played to them."""
+"""The shipped families on vocabularies of bytes and marks, and messages played to them."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ def wire_of(
     prompt = template.render([user], tools=tools).text
     said = Message("assistant", text, calls=tuple(calls))
     whole = template.render([user, said], tools=tools, add_generation_prompt=False).text
-    same = next((i for i, (a, b) in enumerate(zip(prompt, whole)) if a != b), len(prompt))
+    same = next(
+        (i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt)
+    )
     same = min(same, len(whole))
     # Not inside a control text.
     for mark in sorted(control_texts(profile), key=len, reverse=True):

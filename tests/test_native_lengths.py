@@ -1,4 +1,4 @@
-"""Counted patterns beside bounds on the length: masks far from the bounds, near them and at them."""
+"""Counted patterns beside bounds on the length: masks far from, near and at the bounds."""
 
 from __future__ import annotations
 

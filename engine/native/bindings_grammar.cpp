@@ -398,7 +398,8 @@ void bind_grammar(nb::module_& m) {
                 const std::string_view found = self.text(begin, end);
                 return nb::bytes(found.data(), found.size());
             },
-            "begin"_a, "end"_a, "A stretch of the text so far; special tokens have no bytes in it.");
+            "begin"_a, "end"_a,
+            "A stretch of the text so far; special tokens have no bytes in it.");
 }
 
 } // namespace engine

@@ -51,7 +51,7 @@ class Slices {
   private:
     std::string data_;
     std::vector<std::uint64_t> offsets_;
-    std::vector<std::int32_t> by_length_; // longest first
+    std::vector<std::int32_t> by_length_;                         // longest first
     std::vector<std::pair<std::size_t, WrittenTrie>> long_tries_; // of tokens of so many bytes
     std::vector<WrittenTrie> mixed_;
     std::size_t words_ = 0;
