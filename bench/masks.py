@@ -9,8 +9,8 @@ time), the next token looked up in it, taken, and at the end an end token must b
 the first walk of a text, in a fresh matcher of a freshly compiled grammar, `first text` the first
 text of each schema alone; `warm` is a second round. What a backend keeps for all grammars of a
 process, as ours does the masks of words, stays from schema to schema. The backends take turns
-schema by schema, each in a process of its own, on one thread. The schemas are shuffled; each backend gets as many of them
-as `--counts` says (0: all), or fewer when its `--minutes` are over.
+schema by schema, each in a process of its own, on one thread. The schemas are shuffled; each
+backend gets as many of them as `--counts` says (0: all), or fewer when its `--minutes` are over.
 
 Needs a GGUF file (its header is enough) and lines of {"name", "schema", "tests": [{"valid",
 "data"}]}. Ends with one JSON line; --json writes every time as well.
