@@ -401,4 +401,4 @@ class Turn:
 
     def cut(self) -> list[Event]:
         """The message is cut off by a limit: say the text that was held back; calls are void."""
-        return [] if self.is_in_call else [*self._unsaid, *self._watch.finish()]
+        return [] if self.is_in_call else [*self._unsaid, *self._watch.finish(is_cut=True)]

@@ -318,11 +318,16 @@ class Watch:
         self._buffer, self._done = b"", 0
         self._tokens.clear()
 
-    def finish(self) -> list[Event]:
-        """The message is over: say what was held back."""
+    def finish(self, *, is_cut: bool = False) -> list[Event]:
+        """The message is over: say what was held back.
+
+        Where a limit cut it off inside a character, that one is not said.
+        """
         if self.span in ("call", "header"):
             return []
-        return self._say(len(self._buffer)) + self._spoken(self._utf8.flush())
+        said = self._say(len(self._buffer))
+        rest = self._utf8.flush()
+        return said if is_cut else said + self._spoken(rest)
 
 
 def _squeeze(data: bytes) -> bytes:

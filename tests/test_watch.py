@@ -49,6 +49,15 @@ def test_korean_and_emoji_stream_as_whole_characters_however_they_are_split(cuts
     assert not any("\ufffd" in piece for piece in pieces)
 
 
+def test_a_character_that_a_limit_cut_off_is_not_said_and_one_that_the_model_left_is():
+    watch, ids = watch_pieces(["날씨".encode()[:4]])
+    said = text_of(watch.feed(ids[0]))
+    assert said + text_of(watch.finish(is_cut=True)) == "날"
+    watch, ids = watch_pieces(["날씨".encode()[:4]])
+    said = text_of(watch.feed(ids[0]))
+    assert said + text_of(watch.finish()) == "날\ufffd"
+
+
 def test_invalid_bytes_become_replacement_characters_and_never_raise():
     decoder = Utf8()
     assert decoder.feed(b"\xec\x84") == ""
