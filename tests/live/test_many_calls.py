@@ -39,7 +39,7 @@ def tools(shared_data) -> list[engine.Tool]:
 
 @pytest.mark.parametrize("weights", ["tiny", "smollm2"])
 def test_every_call_is_valid_for_its_tool(weights, tools, request):
-    model = request.getfixturevalue(weights)
+    model, n_cut = request.getfixturevalue(weights), 0
     for index in range(N_CALLS):
         tool = tools[index % N_TOOLS]
         with model.chat(
@@ -53,7 +53,10 @@ def test_every_call_is_valid_for_its_tool(weights, tools, request):
         finish = next(event for event in events if isinstance(event, Finish))
         if finish.reason == "length":  # cut off inside a string: dropped, and never run
             assert calls == []
+            n_cut += 1
             continue
         assert [call.name for call in calls] == [tool.name] * len(calls) and calls
         for call in calls:
             jsonschema.validate(dict(call.arguments), dict(tool.spec.parameters))
+    print(f"{weights}: {N_CALLS - n_cut} calls valid, {n_cut} cut off by the limit of tokens")
+    assert n_cut <= N_CALLS // 10
