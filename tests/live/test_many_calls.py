@@ -28,12 +28,13 @@ def tools(shared_data) -> list[engine.Tool]:
         for line in lines:
             row = json.loads(line)
             is_tool = row["subset"] == "Glaiveai2K" and row["schema"].get("type") == "object"
-            name = row["name"].removeprefix("Glaiveai2K---").rsplit("_", 1)[0]
-            if is_tool and name not in [tool.name for tool in found]:
-                about = name.replace("_", " ")
+            name = row["name"].removeprefix("Glaiveai2K---")
+            if is_tool and row["schema"] not in [tool.spec.parameters for tool in found]:
+                about = name.rsplit("_", 1)[0].replace("_", " ")
                 found.append(engine.Tool.from_schema(name, about, row["schema"], dict))
             if len(found) == N_TOOLS:
                 break
+    assert len(found) == N_TOOLS
     return found
 
 
