@@ -42,6 +42,7 @@ from engine.watch import Watch, markers_for
 
 # A result takes at most a quarter of the free context, at about three bytes a token.
 MIN_OUTPUT_BYTES = 256
+END_TOKENS = 64  # marks that a template ends a message with are fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +296,12 @@ class Chat:
         reused = len(self.sequence)
         if self._fed:
             last = self.messages[self._fed - 1]
-            ended = bool(reused) and self.sequence.ids[-1] in self._ends
             rendered, encoding = self._prompt.following(
                 self._with_system(self.messages[: self._fed - 1]),
                 self.messages[self._fed :],
                 self._specs,
                 calls=last.calls,
-                ended=ended,
+                said=self.sequence.ids[-END_TOKENS:],
             )
             ids, origins = encoding.ids, encoding.origins
         else:

@@ -113,12 +113,12 @@ class Prompt:
         tools: Sequence[ToolSpec] = (),
         *,
         calls: tuple[Call, ...] = (),
-        ended: bool,
+        said: Sequence[int],
     ) -> tuple[Rendered, Encoding]:
         """What comes after the model's own last message, whose tokens are in the stream.
 
-        `history` are the messages before it, `new` those after it, `calls` those it made. `ended`
-        says that the model wrote its end token: then the template's own is left out.
+        `history` are the messages before it, `new` those after it, `calls` those it made. `said`
+        are its last tokens: where they end the message, the template's own end is left out.
         """
         prepared = self._prepared([*history, *new], tools, calls)
         ends = self.profile.end_meanings(self.vocab)
@@ -134,14 +134,44 @@ class Prompt:
         )
         rendered = self._without_thinking(rendered)
         encoding = self._encode(rendered, add_bos=False)
-        if ended and encoding.ids and encoding.ids[0] in ends:
-            encoding = replace(
-                encoding,
-                ids=encoding.ids[1:],
-                origins=encoding.origins[1:],
-                offsets=encoding.offsets[1:],
-            )
+        first = self._end_again(encoding.ids, said, is_call=bool(calls))
+        encoding = replace(
+            encoding,
+            ids=encoding.ids[first:],
+            origins=encoding.origins[first:],
+            offsets=encoding.offsets[first:],
+        )
         return rendered, encoding
+
+    def _end_again(self, ids: Sequence[int], said: Sequence[int], *, is_call: bool) -> int:
+        """How many of the first ids end the message once more: blanks or marks that the model wrote
+        itself, and an end token.
+
+        An end token that begins the next message, `<|user|>`, stays where the model wrote another.
+        """
+        ends = self.profile.end_meanings(self.vocab)
+        place = next((index for index, token in enumerate(ids) if token in ends), None)
+        if not said or said[-1] not in ends or place is None:
+            return 0
+        own, closing = (self.vocab.bytes_of(part).strip() for part in (said[:-1], ids[:place]))
+        if not own.endswith(closing):
+            return 0
+        # The end of a call begins its result where the model ended it otherwise.
+        is_result = ends[ids[place]] == "tool_call"
+        closes = not is_result and self._closes(ids[place], is_call)
+        return place + 1 if closes or ids[place] == said[-1] else 0
+
+    def _closes(self, token: int, is_call: bool) -> bool:
+        """Whether the template ends a message with this token."""
+        call = Call("probe", _PROBE.name, {})
+        message = Message("assistant", "" if is_call else _PROBE.name, calls=(call,) * is_call)
+        try:
+            rendered = self.template.render(
+                [*_plain("user"), message], variables=self.variables, add_generation_prompt=False
+            )
+        except TemplateError:
+            return True
+        return self.vocab.texts[token] in rendered.text.rpartition(_PROBE.name)[2]
 
     def _encode(self, rendered: Rendered, *, add_bos: bool) -> Encoding:
         return encode_rendered(rendered, self.tokenizer, self._control, add_bos=add_bos)
