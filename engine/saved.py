@@ -6,8 +6,8 @@ Knows the file's form, version 1. Does not know models or tokens.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import StorageError, UsageError
@@ -31,7 +31,7 @@ def write_chat(path: Path, chat: SavedChat) -> None:
         "version": VERSION,
         "model": chat.model,
         "system": chat.system,
-        "messages": [message.to_openai() for message in chat.messages],
+        "messages": [message.to_openai() for message in _by_wire_id(chat.messages)],
     }
     text = json.dumps(data, ensure_ascii=False, indent=1).encode("utf-8", "replace")
     part = path.with_name(path.name + ".part")
@@ -40,6 +40,14 @@ def write_chat(path: Path, chat: SavedChat) -> None:
         part.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}", path=str(path)) from error
+
+
+def _by_wire_id(messages: Sequence[Message]) -> Iterator[Message]:
+    """Results under the ids that their calls are written with."""
+    wire: dict[str | None, str] = {}
+    for message in messages:
+        wire |= {call.id: call.wire_id or call.id for call in message.calls}
+        yield replace(message, call_id=wire.get(message.call_id, message.call_id))
 
 
 def read_chat(path: Path) -> SavedChat:
