@@ -220,6 +220,8 @@ class Prompt:
         """The messages as this template and family want them; `calls` are made between them."""
         made = [*calls, *(call for message in messages for call in message.calls)]
         wire = {call.id: call.wire_id for call in made if call.wire_id is not None}
+        if any(map(_is_lone, messages)) and not self._takes_lone_results():
+            messages = [Message("user", m.text) if _is_lone(m) else m for m in messages]
         out = [self._result(m) if m.role == "tool" else m for m in messages]
         out = [replace(m, call_id=wire.get(m.call_id, m.call_id)) if m.call_id else m for m in out]
         if self._writes_calls:
@@ -230,6 +232,17 @@ class Prompt:
         if not self._takes_system and out and out[0].role == "system":
             out = _system_into_user(out)
         return out
+
+    def _takes_lone_results(self) -> bool:
+        """Whether the template shows what is said of a call that could not be read."""
+        result = self._result(Message("tool", {"error": _PROBE.name}, name="error"))
+        try:
+            rendered = self.template.render_suffix(
+                _plain("user"), [result], variables=self.variables
+            )
+        except TemplateError:
+            return False
+        return _PROBE.name in rendered.text
 
     def _tool_section(self, tools: Sequence[ToolSpec]) -> str:
         known = self.profile.builtins
@@ -268,6 +281,11 @@ class Prompt:
 
 def _plain(*roles: Role) -> list[Message]:
     return [Message(role, "x") for role in roles]
+
+
+def _is_lone(message: Message) -> bool:
+    """Whether it is a result without a call."""
+    return message.role == "tool" and message.call_id is None
 
 
 def _with_system(messages: Sequence[Message], section: str) -> list[Message]:

@@ -71,3 +71,21 @@ def test_a_result_begins_with_its_mark_whichever_token_ended_the_call(
     call = Call("call_1", "f", {"x": 1})
     result = Message("tool", {"y": 2}, call_id="call_1", name="f")
     assert after(family, published, said, [result], calls=(call,)).startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("family", "published"),
+    [
+        ("gemma4", "google-gemma-4-31B-it"),
+        ("gpt-oss", "openai-gpt-oss-120b"),
+        ("hermes", "Qwen-Qwen3-0.6B"),
+        ("minimax-m2", "MiniMax-M2"),
+        ("minimax-m3", "MiniMax-M3"),
+        ("mistral-v3", "mistralai-Mistral-Nemo-Instruct-2407"),
+        ("mistral-v11", "Mistral-Small-3.2-24B-Instruct-2506"),
+        ("solar-open", "upstage-Solar-Open-100B"),
+    ],
+)
+def test_the_model_is_told_of_a_call_that_could_not_be_read(family, published):
+    error = Message("tool", {"error": {"message": "PROBLEM"}}, name="error")
+    assert "PROBLEM" in after(family, published, "{", [error])
