@@ -7,6 +7,7 @@ code.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -255,12 +256,7 @@ class Prompt:
     def _written(self, message: Message) -> Message:
         """The message with its calls in the style's own form, as text."""
         style = self.style
-        calls = [
-            style.written.replace("{name}", call.name)
-            .replace("{keywords}", ", ".join(f"{k}={v!r}" for k, v in call.arguments.items()))
-            .replace("{arguments}", json.dumps(dict(call.arguments), ensure_ascii=False))
-            for call in message.calls
-        ]
+        calls = [_filled(style.written, call) for call in message.calls]
         opener, closer = ("".join(style.parts.get(name, "")) for name in ("OPEN", "CLOSE"))
         text = opener + (style.separator or "").join(calls) + closer
         return replace(message, content=message.text + text, calls=())
@@ -277,6 +273,16 @@ class Prompt:
             text = form.wrap.replace("{name}", message.name or "tool").replace("{content}", text)
             return Message("user", text)
         return replace(message, content=text)
+
+
+def _filled(form: str, call: Call) -> str:
+    """A call in a form with places for its parts."""
+    parts = {
+        "{name}": call.name,
+        "{keywords}": ", ".join(f"{key}={value!r}" for key, value in call.arguments.items()),
+        "{arguments}": json.dumps(dict(call.arguments), ensure_ascii=False),
+    }
+    return re.sub(r"\{\w+\}", lambda found: parts.get(found[0], found[0]), form)
 
 
 def _plain(*roles: Role) -> list[Message]:

@@ -89,3 +89,12 @@ def test_a_result_begins_with_its_mark_whichever_token_ended_the_call(
 def test_the_model_is_told_of_a_call_that_could_not_be_read(family, published):
     error = Message("tool", {"error": {"message": "PROBLEM"}}, name="error")
     assert "PROBLEM" in after(family, published, "{", [error])
+
+
+def test_arguments_that_look_like_a_place_to_fill_in_stay_what_they_are():
+    vocab = vocab_of(profile("gemma3"))
+    model = scripted_model(vocab, template("google-gemma-2-2b-it").source, family="gemma3")
+    call = Call("call_1", "f", {"x": "{arguments} {name}"})
+    messages = [Message("user", "a"), Message("assistant", calls=(call,)), Message("user", "b")]
+    rendered, _ = model.prompt().opening(messages)
+    assert "[f(x='{arguments} {name}')]" in rendered.text
