@@ -60,6 +60,10 @@ class ChatOptions:
     strict_format: bool = False  # calls in another form than the family's own are text
     variables: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.thinking_budget is not None and self.thinking_budget < 1:
+            raise UsageError(f"thinking_budget is at least 1, not {self.thinking_budget}")
+
 
 @dataclass(slots=True)
 class _Tally:

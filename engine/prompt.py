@@ -193,6 +193,8 @@ class Prompt:
         marks = self.profile.thinking
         if self.thinking is not False or marks is None or not marks.off:
             return rendered
+        if marks.open not in self.template.source:  # a model of the family that doesn't think
+            return rendered
         text = rendered.text
         if text.rstrip().endswith(marks.close.rstrip()):
             return rendered

@@ -213,11 +213,16 @@ class Turn:
                 self._pending = (start, self.constraint)
             return token, allowed
         token, _ = sampler.sample(logits, None)
+        if token in self._ends and self._owes:
+            token = self._choose_other(logits, sampler, token, self._ends.__contains__)
         start = self._watch.begins_call(token) if self._tools else None
         if start is None:
             return token, None
         if self._choice.mode == "none":
-            return self._choose_other(logits, sampler, token), None
+            refused = self._watch.begins_call
+            return self._choose_other(
+                logits, sampler, token, lambda other: refused(other) is not None
+            ), None
         if not self._options.constrain:
             self._pending = (start, None)
             return token, None
@@ -246,12 +251,24 @@ class Turn:
             return []  # the first token tells how the call begins
         return self.constraint.forced(encode)
 
-    def _choose_other(self, logits: NDArray[np.float32], sampler: Sampler, token: int) -> int:
-        """Sample again without the tokens that open a call: exact, since all others stay."""
+    @property
+    def _owes(self) -> bool:
+        """Whether a call or an answer in its form is still to come: the message can't end here."""
+        is_due = self._choice.mode == "required" and not self.result.calls
+        return self._options.constrain and (is_due or self._response is not None)
+
+    def _choose_other(
+        self,
+        logits: NDArray[np.float32],
+        sampler: Sampler,
+        token: int,
+        is_refused: Callable[[int], bool],
+    ) -> int:
+        """Sample again without the tokens that are refused: exact, since all others stay."""
         mask = np.full((len(logits) + 31) // 32, 0xFFFFFFFF, dtype=np.uint32)
         if len(logits) % 32:
             mask[-1] = (1 << (len(logits) % 32)) - 1
-        while self._watch.begins_call(token) is not None:
+        while is_refused(token):
             mask[token >> 5] &= ~np.uint32(1 << (token & 31))
             token, _ = sampler.sample(logits, mask)
         return token

@@ -10,7 +10,7 @@ from fakes import byte_vocab, scripted_model
 from families import Played, pieces, play, turn_of, vocab_of
 
 import engine
-from engine.errors import DeadEnd, NonFiniteLogits
+from engine.errors import DeadEnd, NonFiniteLogits, UsageError
 from engine.events import Finish, Notice, Text, Thinking, ToolCall, ToolCallDelta, ToolResult
 from engine.families import profile, profiles
 from engine.grammar import Grammar
@@ -361,3 +361,39 @@ def test_characters_split_over_tokens_are_said_whole(name):
     assert said(played, Text) == "서울 😀 "
     assert all("\ufffd" not in getattr(event, "text", "") for event in played.events)
     assert played.calls == [("get_weather", {"city": "서울"})]
+
+
+@pytest.mark.parametrize("owed", ["call", "answer"])
+def test_a_message_can_t_end_in_thinking_while_a_call_or_an_answer_is_owed(owed):
+    item, vocab = profile("hermes"), vocab_for("hermes")
+    options = (
+        {"choice": "required"}
+        if owed == "call"
+        else {"response": Grammar.from_schema({"type": "integer"})}
+    )
+    end = vocab.find("<|im_end|>")
+    turn = turn_of(item, vocab, [WEATHER], span="thinking", **options)
+    played = play(turn, vocab, [*b"hm", end])
+    assert played.masked is not None and not turn.is_over
+    free = turn_of(item, vocab, [WEATHER], span="thinking")
+    assert play(free, vocab, [*b"hm", end]).masked is None and free.is_over
+
+
+@pytest.mark.parametrize(
+    "number, is_allowed", [("1e99", True), ("-2.5E-07", True), ("1e100", False)]
+)
+def test_numbers_in_calls_stay_in_a_double_s_range(number, is_allowed):
+    tool = ToolSpec("f", "", {"type": "object", "properties": {"x": {"type": "number"}}})
+    vocab = vocab_for("hermes")
+    turn = turn_of(profile("hermes"), vocab, [tool])
+    text = f'<tool_call>\n{{"name": "f", "arguments": {{"x": {number}}}}}\n</tool_call><|im_end|>'
+    played = play(turn, vocab, pieces(vocab, text))
+    assert (played.masked is None) == is_allowed
+    assert played.calls == ([("f", {"x": float(number)})] if is_allowed else [])
+
+
+@pytest.mark.parametrize("budget", [0, -1])
+def test_a_budget_below_one_is_a_mistake(budget):
+    model = scripted_model(byte_vocab())
+    with pytest.raises(UsageError, match="thinking_budget is at least 1"):
+        model.chat(thinking_budget=budget)

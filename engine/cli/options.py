@@ -38,7 +38,7 @@ class Options:
         _option(
             "--tool-choice",
             metavar="CHOICE",
-            help="auto (default), required, none, or the names of allowed tools: A or A,B.",
+            help="auto (default), required, none, or the names of allowed tools: A, A,B or a*.",
         ),
     ] = "auto"
     max_steps: Annotated[

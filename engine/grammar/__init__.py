@@ -28,9 +28,9 @@ class Grammar:
     The other fields are about JSON. `whitespace` between its parts: `compact`, as `json.dumps`
     writes it (what models were trained on), or `flexible`. Properties come in the schema's order,
     other keys behind them, unless `any_order`. With `escapes="any"` strings may be written in every
-    way that JSON has, else characters are escaped only where they must be. `best_effort` weakens
-    what can't be enforced instead of refusing it; the matcher's `weakened` says what. `limits` say
-    how large a grammar may be.
+    way that JSON has and numbers too, else characters are escaped only where they must be and
+    exponents have at most two digits. `best_effort` weakens what can't be enforced instead of
+    refusing it; the matcher's `weakened` says what. `limits` say how large a grammar may be.
     """
 
     kind: Literal["lark", "json_schema", "regex", "gbnf"]

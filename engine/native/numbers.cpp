@@ -163,12 +163,14 @@ Expr number_language(Expressions& pool, const NumberRange& range, Writing writin
     if (is_free) {
         const Expr digit = pool.bytes(ByteSet::range('0', '9'));
         const Expr e = pool.either({pool.text("e"), pool.text("E")});
+        // As numbers are usually written, which keeps them in a double's range.
+        const Expr digits = pool.repeat(digit, 1, every ? Expressions::forever : 2);
         if (range.with_fractions && range.with_integers) {
             const Expr exponent = pool.concat(
-                {e, pool.optional(pool.either({pool.text("+"), minus})), pool.plus(digit)});
+                {e, pool.optional(pool.either({pool.text("+"), minus})), digits});
             out = pool.concat({sign, made.whole(), made.fraction(), pool.optional(exponent)});
         } else if (every && range.with_integers) {
-            const Expr exponent = pool.concat({e, pool.optional(pool.text("+")), pool.plus(digit)});
+            const Expr exponent = pool.concat({e, pool.optional(pool.text("+")), digits});
             out = pool.either({integers, pool.concat({sign, made.whole(), exponent})});
         }
     }
