@@ -69,16 +69,16 @@ Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
         Expr rest = e;
         while (nodes_[rest].op == Op::concat) { // a loop: optional parts make long chains
             const Node link = nodes_[rest];
-            parts.push_back(concat(derive(link.a, byte, same), link.b));
+            parts.push_back(concat(derive_inside(link.a, byte, same), link.b));
             rest = link.b;
             count_work();
             if (!nullable(link.a)) return either(parts);
         }
-        parts.push_back(derive(rest, byte, same));
+        parts.push_back(derive_inside(rest, byte, same));
         return either(parts);
     }
     case Op::repeat: {
-        const Expr once = derive(node.a, byte, same);
+        const Expr once = derive_inside(node.a, byte, same);
         if (once == none) return none;
         const std::uint32_t min = node.b == 0 ? 0 : node.b - 1;
         return concat(once, repeat(node.a, min, node.c == forever ? forever : node.c - 1));
@@ -89,13 +89,13 @@ Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
         for (std::uint32_t i = 0; i < node.b; ++i) {
             const Expr part = lists_[node.a + i];
             parts.push_back(node.op == Op::both ? derive_part(part, byte, same)
-                                                : derive(part, byte, same));
+                                                : derive_inside(part, byte, same));
             if (node.op == Op::both && parts.back() == none) return none;
         }
         return node.op == Op::either ? either(parts) : both(parts);
     }
     case Op::negate:
-        return negate(derive(node.a, byte, same));
+        return negate(derive_inside(node.a, byte, same));
     case Op::words:
         return derive_words(node, byte, same);
     case Op::multiple:
@@ -104,10 +104,26 @@ Expr Expressions::derive(Expr e, std::uint8_t byte, ByteSet& same) {
     return none;
 }
 
+/// Of a part of another expression. Choices among many, such as the characters of a class in all
+/// their writings, are looked up: they stand in many expressions.
+Expr Expressions::derive_inside(Expr e, std::uint8_t byte, ByteSet& same) {
+    constexpr std::uint32_t many = 8;
+    constexpr std::uint16_t shallow = 100; // a step into the table takes more of the stack
+    const Node& node = nodes_[e];
+    const bool is_choice = node.op == Op::either && node.b >= many;
+    return is_choice && simple(e) && node.depth <= shallow ? look_up(e, byte, same)
+                                                           : derive(e, byte, same);
+}
+
 /// Of a part of an intersection. One that stands beside every length that may be left is looked up.
 Expr Expressions::derive_part(Expr e, std::uint8_t byte, ByteSet& same) {
     const Op op = nodes_[e].op;
     if (!simple(e) || (op != Op::concat && op != Op::either)) return derive(e, byte, same);
+    return look_up(e, byte, same);
+}
+
+/// The derivative as `next` keeps it.
+Expr Expressions::look_up(Expr e, std::uint8_t byte, ByteSet& same) {
     const std::size_t work = work_;
     const Expr out = next(e, byte);
     work_ = work + 1;

@@ -310,7 +310,9 @@ class Expressions {
     void merge_bytes(std::vector<Expr>& parts);
 
     Expr derive(Expr e, std::uint8_t byte, ByteSet& same);
+    Expr derive_inside(Expr e, std::uint8_t byte, ByteSet& same);
     Expr derive_part(Expr e, std::uint8_t byte, ByteSet& same);
+    Expr look_up(Expr e, std::uint8_t byte, ByteSet& same);
     Expr derive_words(const Node& node, std::uint8_t byte, ByteSet& same);
     Expr derive_multiple(const Node& node, std::uint8_t byte, ByteSet& same);
     Expr add_words(std::uint32_t list, std::uint32_t low, std::uint32_t high, std::uint32_t depth);
