@@ -39,11 +39,17 @@ std::uint8_t smallest(const Decoding& at) {
     const auto& all = alphabets();
     std::uint8_t out = 0;
     if (at.is_broken) return Writings::none;
-    if (at.missing > 0)
-        while (all[out].ranges().back().second < 0x80) ++out;
-    else
-        while (out < n_alphabets && !all[out].has(at.point)) ++out;
-    return out;
+    if (at.missing > 0 || all[beyond_ascii].has(at.point)) return beyond_ascii;
+    while (out <= all_plain && !all[out].has(at.point)) ++out;
+    return out <= all_plain ? out : Writings::none;
+}
+
+/// The smallest alphabet that has both.
+std::uint8_t join(std::uint8_t a, std::uint8_t b) {
+    if (a == b) return a;
+    if (a == beyond_ascii) std::swap(a, b);
+    if (b == beyond_ascii && a != Writings::none) return std::max<std::uint8_t>(a, all_ascii + 1);
+    return std::max(a, b);
 }
 
 } // namespace
@@ -59,6 +65,7 @@ const std::array<CodePoints, n_alphabets>& alphabets() {
             ~CodePoints{{0, 0x1f}, {'"', '"'}, {'\\', '\\'}, {0x2028, 0x2029}, {0xd800, 0xdfff}};
         out[5] = out[6] & ~space;
         out[4] = out[5] & ascii;
+        out[7] = out[5] & ~ascii;
         out[0] = {{'a', 'z'}};
         out[1] = out[0] | CodePoints{{'A', 'Z'}};
         out[2] = out[1] | CodePoints{{'0', '9'}};
@@ -89,7 +96,7 @@ Writings::Writings(const TokenTrie& trie) : nodes_(trie.n_nodes()) {
     for (std::size_t node = trie.n_nodes(); node-- > 0;) {
         Node& here = nodes_[node];
         for (std::size_t child = node + 1; child < trie.end(node); child = trie.end(child)) {
-            here.alphabet = std::max(here.alphabet, nodes_[child].alphabet);
+            here.alphabet = join(here.alphabet, nodes_[child].alphabet);
             const int longer = nodes_[child].length + 1;
             here.length = std::max(here.length, std::uint8_t(std::min(longer, 255)));
         }

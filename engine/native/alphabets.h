@@ -16,8 +16,12 @@
 
 namespace engine {
 
-/// From the smallest to the largest, each within the next; the last is all plain characters.
-inline constexpr unsigned n_alphabets = 7;
+/// From the smallest to the largest, each within the next, up to all plain characters; then those
+/// of the last but one that are not ASCII, by themselves.
+inline constexpr unsigned n_alphabets = 8;
+inline constexpr unsigned all_ascii = 4; // the largest alphabet of single bytes
+inline constexpr unsigned all_plain = 6;
+inline constexpr unsigned beyond_ascii = 7;
 const std::array<CodePoints, n_alphabets>& alphabets();
 
 class Writings {

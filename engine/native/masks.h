@@ -93,7 +93,7 @@ class Masks {
     bool is_free(const Expressions::Run& run) const;
     bool begins_plainly(Expr e);
 
-    bool is_open(Expr state) { return room(state, n_alphabets - 1) == endless; }
+    bool is_open(Expr state) { return room(state, all_plain) == endless; }
     std::uint8_t room(Expr state, unsigned alphabet);
     bool is_free_for_ever(Expr state);
     bool is_worth_asking(Expr state, unsigned alphabet, std::size_t nodes) const;

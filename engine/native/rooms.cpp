@@ -5,12 +5,6 @@
 
 namespace engine {
 
-namespace {
-
-constexpr unsigned all_ascii = 4; // the largest alphabet of single bytes
-
-} // namespace
-
 // How much text of an alphabet an expression takes, whichever it is
 
 /// How many characters of an alphabet may follow at least, whichever they are.
@@ -25,7 +19,8 @@ std::uint8_t Masks::room(Expr state, unsigned alphabet) {
     std::uint8_t out = 0;
     if (has_loop && room(loop, alphabet) == endless)
         out = endless;
-    else if (alphabet <= all_ascii || room(state, alphabet - 1) == endless)
+    else if (alphabet <= all_ascii || alphabet == beyond_ascii ||
+             room(state, alphabet - 1) == endless)
         out = work_out_room(state, alphabet);
     const auto at = rooms_.find(state);
     if (at != rooms_.end()) return at->second[alphabet] = out;
