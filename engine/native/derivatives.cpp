@@ -180,6 +180,7 @@ std::optional<bool> Expressions::is_dead_by_parts(Expr e) {
         return true;
     case Op::both:
         if (const std::vector<Expr> parts = conjuncts(e); spare(parts).part != none) return false;
+        if (work_ = 0; node.counted && finds_again(e)) return false;
         // Where a bound on the length is far enough, what is without it decides.
         if (const Expr other = loose(e).expr; other != e) return is_dead(other);
         return {};
