@@ -1,7 +1,8 @@
-"""Counted patterns beside bounds on the length: masks far from, near and at the bounds."""
+"""Counted patterns beside bounds on the length, and long words: masks equal brute force."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 
@@ -80,3 +81,19 @@ def test_masks_near_a_bound_equal_brute_force(
     for seed in range(3):
         for place in walks.random_walk(start.fork(), random.Random(seed), 15, VOCAB):
             assert walks.check_mask(place, VOCAB) or place.is_done
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^(?:[^*]|\*[ab])*$", r"^[^나*]*$", r"^(?!.*다가.*\*)\S*$", r"^[가-다]{1,3}b?$"]
+)
+def test_words_beyond_ascii_equal_brute_force(pattern: str) -> None:
+    letters = ["가", "나", "다", "é", "a", "*"]
+    words = ["".join(each) for n in (2, 3, 4) for each in itertools.product(letters, repeat=n)]
+    vocab = byte_vocab(words=[*words, "가\u3000", "\u2028", '다"'])
+    start = walks.matcher(
+        Grammar.from_schema({"type": "string", "pattern": pattern}, escapes="any"), vocab
+    )
+    assert start.advance_bytes(b'"')
+    for seed in range(3):
+        for place in walks.random_walk(start.fork(), random.Random(seed), 10, vocab):
+            assert walks.check_mask(place, vocab) or place.is_done
