@@ -93,9 +93,9 @@ std::uint32_t Machine::list_of(std::vector<std::uint32_t>& given) {
     List list{std::uint32_t(frame_lists_.size()), std::uint32_t(given.size()), false, Memory::none};
     for (const auto id : given) {
         const Frame& frame = frames_[id];
-        list.follows |=
-            frame.kind == Kind::text || (frame.kind == Kind::object && frame.phase == named);
-        if (frame.kind == Kind::text) list.memory = std::max(list.memory, Memory(frame.b));
+        const bool is_text = frame.kind == Kind::text && frame.a != forgotten;
+        list.follows |= is_text || (frame.kind == Kind::object && frame.phase == named);
+        if (is_text) list.memory = std::max(list.memory, Memory(frame.b));
     }
     frame_lists_.insert(frame_lists_.end(), given.begin(), given.end());
     lists_.push_back(list);
@@ -135,7 +135,7 @@ std::uint32_t Machine::follow(std::uint32_t cont, std::uint32_t state, std::uint
     const std::vector<std::uint32_t> all(list.begin(), list.end());
     for (const auto id : all) {
         Frame frame = frames_[id];
-        if (frame.kind == Kind::text) {
+        if (frame.kind == Kind::text && frame.a != forgotten) {
             frame.a = texts_.intern({texts_[frame.a].read + char(byte)});
             kept.push_back(frames_.intern(frame));
         } else if (frame.kind != Kind::object || frame.phase != named ||

@@ -75,6 +75,11 @@ class Machine {
     /// it, or for whatever comes next.
     enum class Memory : std::uint8_t { none, items, all };
     Memory memory(const Thread& thread) const { return lists_[thread.cont].memory; }
+    /// Of a thread in a string that must differ from the items before it: the same one as if no
+    /// text of it was remembered. Behind its string, the next item may be equal to it then; all
+    /// else is as it was, if there is another string that it may become. The thread itself where
+    /// this doesn't hold, as in keys.
+    Thread forgetting(const Thread& thread);
     static constexpr std::uint32_t token_thread = 0x80000000U;
 
     Expressions& expressions() { return pool_; }
@@ -159,6 +164,7 @@ class Machine {
         std::uint64_t hash() const { return std::hash<std::string>()(read); }
     };
     static constexpr std::uint32_t other_key = 0x80000000U;
+    static constexpr std::uint32_t forgotten = 0xffffffffU; // a text that is not followed
     static constexpr std::uint32_t no_frames = 0; // the empty set of frames, made first
 
     Place take(Place place, std::uint8_t byte, std::uint64_t key, std::uint64_t hash);
@@ -197,6 +203,7 @@ class Machine {
     std::uint32_t list_of(std::vector<std::uint32_t>& frames);
     std::uint32_t join(std::uint32_t a, std::uint32_t b);
     std::uint32_t follow(std::uint32_t cont, std::uint32_t state, std::uint8_t byte);
+    bool is_forgettable(const Frame& frame, bool is_string) const;
     void resume_text(const Frame& frame);
     Value item_kind(const ArrayShape& shape, const Counts& counts);
     bool can_end(std::uint32_t shape, std::uint32_t at, std::vector<ArrayShape::Left> left);
@@ -231,6 +238,7 @@ class Machine {
     Index choices_index_;
 
     std::unordered_map<std::uint64_t, std::uint32_t> joins_; // of two sets of frames
+    std::unordered_map<std::uint64_t, std::uint32_t> forgetting_; // by cont and whether in a string
     std::size_t join_depth_ = 0;
     Index work_index_;       // of work_, when it is long
     std::vector<Work> work_; // of the step being taken: all of it, `done_` of them done

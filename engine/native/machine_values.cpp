@@ -205,9 +205,13 @@ Value Machine::item_kind(const ArrayShape& shape, const Counts& counts) {
 
 /// An item that must differ from the others is complete.
 void Machine::resume_text(const Frame& frame) {
-    const std::uint32_t literal = values_->literal(texts_[frame.a].read);
     const auto list = frames(frame.cont);
     const std::vector<std::uint32_t> all(list.begin(), list.end());
+    if (frame.a == forgotten) {
+        for (const auto id : all) resume_array(Frame(frames_[id]));
+        return;
+    }
+    const std::uint32_t literal = values_->literal(texts_[frame.a].read);
     for (const auto id : all) {
         Frame array = frames_[id];
         Counts counts = counts_[array.b];
@@ -217,6 +221,40 @@ void Machine::resume_text(const Frame& frame) {
         array.b = counts_.intern(counts);
         resume_array(array);
     }
+}
+
+/// Whether only the next item's text depends on that of `frame`: not what counts for a `contains`.
+bool Machine::is_forgettable(const Frame& frame, bool is_string) const {
+    if (frame.kind == Kind::object && frame.phase == named) return false;
+    if (frame.kind != Kind::text || frame.a == forgotten) return true;
+    const std::string& read = texts_[frame.a].read;
+    if (Memory(frame.b) != Memory::items || !(read.empty() ? is_string : read[0] == '"'))
+        return false;
+    return std::ranges::all_of(frames(frame.cont), [&](std::uint32_t id) {
+        return values_->array(frames_[id].a).contains.empty();
+    });
+}
+
+Machine::Thread Machine::forgetting(const Thread& thread) {
+    if (memory(thread) != Memory::items) return thread;
+    const bool is_string = pool_.first_bytes(thread.state) == ByteSet::one('"');
+    const std::uint64_t key = std::uint64_t(thread.cont) << 1 | is_string;
+    if (const auto known = forgetting_.find(key); known != forgetting_.end())
+        return {thread.state, known->second};
+    const auto list = frames(thread.cont);
+    std::vector<std::uint32_t> all(list.begin(), list.end());
+    const auto may = [&](std::uint32_t id) { return is_forgettable(frames_[id], is_string); };
+    std::uint32_t cont = thread.cont;
+    if (std::ranges::all_of(all, may)) {
+        for (auto& id : all) {
+            Frame frame = frames_[id];
+            if (frame.kind == Kind::text) frame.a = forgotten;
+            id = frames_.intern(frame);
+        }
+        cont = list_of(all);
+    }
+    forgetting_[key] = cont;
+    return {thread.state, cont};
 }
 
 void Machine::resume_array(Frame frame) {

@@ -58,6 +58,7 @@ bool Masks::is_free(const Expressions::Run& run) const {
 }
 
 void Masks::add_thread(Thread thread, Mask mask) {
+    if (machine_.follows(thread) && add_forgetting(thread, mask)) return;
     const auto [loose, bytes] = pool_.loose(thread.state);
     if (loose == thread.state) return add_loose(thread, mask);
     const ConstMask base = wide({loose, thread.cont});
@@ -98,6 +99,7 @@ ConstMask Masks::wide(const Thread& thread) {
 }
 
 void Masks::add_loose(const Thread& thread, Mask mask) {
+    if (machine_.follows(thread) && add_forgetting(thread, mask)) return;
     const auto parts = pool_.alternatives(thread.state);
     const std::vector<Expr> all(parts.begin(), parts.end());
     if (std::ranges::none_of(all, [&](Expr part) { return lacks_words(part); }))
@@ -224,6 +226,19 @@ void Masks::add_sight(const Thread& thread, const Sight& sight, Mask mask) {
     for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
 }
 
+/// The tokens that have a quote before their end, and whether they have another one.
+const std::vector<std::pair<std::int32_t, bool>>& Masks::going_on() {
+    if (!going_on_.empty()) return going_on_;
+    for (std::size_t id = 0; id < trie_.trie.n_vocab(); ++id) {
+        const std::string_view token = slices_.token(std::int32_t(id));
+        const std::size_t quote = token.find('"');
+        if (quote == token.npos || quote + 1 == token.size()) continue;
+        const bool has_more = token.find('"', quote + 1) != token.npos;
+        going_on_.emplace_back(std::int32_t(id), has_more);
+    }
+    return going_on_;
+}
+
 /// Whether a token may follow, byte by byte.
 bool Masks::takes(Thread thread, std::string_view token) {
     std::vector<Place> places;
@@ -242,19 +257,42 @@ bool Masks::takes(Thread thread, std::string_view token) {
     return true;
 }
 
+/// The mask of a thread in a string whose text matters only behind it: that of any such string, of
+/// which the tokens that go on behind it are taken byte by byte. False for other threads.
+bool Masks::add_forgetting(const Thread& thread, Mask mask) {
+    const Thread any = machine_.forgetting(thread);
+    if (any == thread) return false;
+    std::vector<std::uint32_t> own(words_);
+    add_thread(any, own);
+    const bool has_others = becomes_several(thread.state);
+    for (const auto& [id, has_more] : going_on()) {
+        if (!has_more && has_others) continue;
+        const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
+        auto& word = own[std::size_t(id) / mask_bits];
+        if ((word & bit) != 0 && !takes(thread, slices_.token(id))) word &= ~bit;
+    }
+    for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
+    return true;
+}
+
+/// Whether a JSON string may surely become two that say something else: bytes that differ say so
+/// unless one of them begins an escape or only the case of a hexadecimal digit differs.
+bool Masks::becomes_several(Expr state) {
+    constexpr int far = 100;
+    for (int i = 0; i < far && !pool_.nullable(state); ++i) {
+        ByteSet plain = pool_.first_bytes(state);
+        for (const auto byte : {'\\', 'u', 'A', 'B', 'C', 'D', 'E', 'F'})
+            plain.remove(std::uint8_t(byte));
+        if (plain.count() != 1) return plain.count() > 1;
+        plain.each([&](std::uint8_t byte) { state = pool_.next(state, byte); });
+    }
+    return false;
+}
+
 /// The rests of tokens don't know the text before them, which decides what may come behind: those
 /// that go on behind a string, or at least with another one, are taken byte by byte.
 void Masks::check_remembered(const Thread& thread, bool is_whatever, Mask mask) {
-    if (going_on_.empty()) {
-        for (std::size_t id = 0; id < trie_.trie.n_vocab(); ++id) {
-            const std::string_view token = slices_.token(std::int32_t(id));
-            const std::size_t quote = token.find('"');
-            if (quote == token.npos || quote + 1 == token.size()) continue;
-            const bool has_more = token.find('"', quote + 1) != token.npos;
-            going_on_.emplace_back(std::int32_t(id), has_more);
-        }
-    }
-    for (const auto& [id, has_more] : going_on_) {
+    for (const auto& [id, has_more] : going_on()) {
         if (!has_more && !is_whatever) continue;
         const std::uint32_t bit = 1U << (std::size_t(id) % mask_bits);
         auto& word = mask[std::size_t(id) / mask_bits];

@@ -89,6 +89,9 @@ class Masks {
     Sight sight_of_word(Expr state);
     Sight sight_of_text(Expr state, const Expressions::Run& run);
     void add_sight(const Thread& thread, const Sight& sight, Mask mask);
+    bool add_forgetting(const Thread& thread, Mask mask);
+    bool becomes_several(Expr state);
+    const std::vector<std::pair<std::int32_t, bool>>& going_on();
     void check_remembered(const Thread& thread, bool is_whatever, Mask mask);
     bool is_free(const Expressions::Run& run) const;
     bool begins_plainly(Expr e);
