@@ -132,7 +132,7 @@ Expressions::Run Expressions::run(Expr e) const {
             const Node& node = nodes_[part];
             if (node.op == Op::repeat)
                 head = part;
-            else if (node.op == Op::negate && nodes_[node.a].op == Op::words)
+            else if (node.op == Op::negate && is_finite(node.a))
                 out.without = node.a;
             else
                 return {};
@@ -143,6 +143,27 @@ Expressions::Run Expressions::run(Expr e) const {
     if (node.op != Op::repeat) return {};
     out.unit = node.a, out.min = node.b, out.max = node.c;
     return out;
+}
+
+bool Expressions::is_finite(Expr e) const {
+    for (;;) {
+        const Node& node = nodes_[e];
+        switch (node.op) {
+        case Op::none:
+        case Op::empty:
+        case Op::bytes:
+        case Op::words:
+            return true;
+        case Op::either:
+            return std::ranges::all_of(list(node), [&](Expr one) { return is_finite(one); });
+        case Op::concat:
+            if (!is_finite(node.a)) return false;
+            e = node.b;
+            continue;
+        default:
+            return false;
+        }
+    }
 }
 
 Expressions::Power Expressions::power(Expr e) const {

@@ -151,9 +151,11 @@ class Expressions {
     struct Run {
         Expr unit = none, tail = none;
         std::uint32_t min = 0, max = 0;
-        Expr without = none; // made by `words`
+        Expr without = none; // one of finitely many texts
     };
     Run run(Expr e) const;
+    /// Whether it surely matches finitely many texts.
+    bool is_finite(Expr e) const;
     /// An expression whose large counters are gone, and how many bytes it takes at least until that
     /// makes a difference: as many bytes as that go on here exactly where they go on there.
     struct Loose {

@@ -115,7 +115,9 @@ void Masks::add_loose(const Thread& thread, Mask mask) {
 /// Whether it is a string of any characters but some words.
 bool Masks::lacks_words(Expr part) {
     const auto run = pool_.run(part);
-    return run.without != Expressions::none && is_free(run) && !begins_plainly(run.tail);
+    if (run.without == Expressions::none || !is_free(run) || pool_.nullable(run.tail)) return false;
+    const ByteSet both = pool_.first_bytes(run.unit) & pool_.first_bytes(run.tail);
+    return both.empty() && !begins_plainly(run.tail);
 }
 
 void Masks::add_whole(const Thread& thread, Mask mask) {
@@ -141,25 +143,40 @@ void Masks::add_whole(const Thread& thread, Mask mask) {
     add_known(*word, thread.cont, mask);
 }
 
-/// Looked at as if any word might come, as all such strings are. Then those are taken out that
-/// would end the string behind one of the words.
+/// Looked at as if any word might come, as all such strings are. Then those tokens are taken out
+/// that go along one of the words and can't go on.
 void Masks::add_text_without(const Thread& thread, Mask mask) {
     const auto run = pool_.run(thread.state);
-    const auto [low, high, is_complete] = pool_.words_left(run.without);
-    const std::uint32_t min = std::max<std::uint32_t>(run.min, is_complete ? 1 : 0);
+    const std::uint32_t min = std::max<std::uint32_t>(run.min, pool_.nullable(run.without) ? 1 : 0);
     const Expr any = pool_.concat(pool_.repeat(run.unit, min, run.max), run.tail);
     std::vector<std::uint32_t> own(words_); // others' bits must not be cleared
     add_whole({any, thread.cont}, own);
-    const ByteSet ends = pool_.first_bytes(run.tail);
-    for (std::uint32_t word = low + is_complete; word < high; ++word) {
-        const std::size_t node = trie_.trie.find(pool_.word_rest(run.without, word));
-        if (node == TokenTrie::none) continue;
-        ends.each([&](std::uint8_t byte) {
-            const std::size_t end = trie_.trie.child(node, byte);
-            if (end == TokenTrie::none) return;
-            for (const auto id : trie_.trie.ids_below(end))
+    const TokenTrie& trie = trie_.trie;
+    struct Level {
+        std::size_t end;
+        Expr word, state;
+    };
+    std::vector<Level> path{{trie.n_nodes(), run.without, thread.state}};
+    for (std::size_t node = 0; node < trie.n_nodes();) {
+        while (path.back().end <= node) path.pop_back();
+        const auto [end, from, before] = path.back();
+        const std::size_t below = trie.end(node);
+        const std::uint8_t byte = trie.byte(node);
+        const Expr word = pool_.next(from, byte);
+        if (word == Expressions::none && !pool_.nullable(from)) {
+            node = below;
+            continue;
+        }
+        const Expr state = pool_.next(before, byte);
+        if (state == Expressions::none)
+            for (const auto id : trie.ids_below(node))
                 own[std::size_t(id) / mask_bits] &= ~(1U << (std::size_t(id) % mask_bits));
-        });
+        if (state == Expressions::none || word == Expressions::none) {
+            node = below;
+            continue;
+        }
+        path.push_back({below, word, state});
+        ++node;
     }
     for (std::size_t word = 0; word < words_; ++word) mask[word] |= own[word];
 }
