@@ -165,7 +165,7 @@ class Machine {
     };
     static constexpr std::uint32_t other_key = 0x80000000U;
     static constexpr std::uint32_t forgotten = 0xffffffffU; // a text that is not followed
-    static constexpr std::uint32_t no_frames = 0; // the empty set of frames, made first
+    static constexpr std::uint32_t no_frames = 0;           // the empty set of frames, made first
 
     Place take(Place place, std::uint8_t byte, std::uint64_t key, std::uint64_t hash);
     struct Work {
@@ -237,7 +237,7 @@ class Machine {
     std::vector<std::pair<std::uint64_t, Choice>> choices_;
     Index choices_index_;
 
-    std::unordered_map<std::uint64_t, std::uint32_t> joins_; // of two sets of frames
+    std::unordered_map<std::uint64_t, std::uint32_t> joins_;      // of two sets of frames
     std::unordered_map<std::uint64_t, std::uint32_t> forgetting_; // by cont and whether in a string
     std::size_t join_depth_ = 0;
     Index work_index_;       // of work_, when it is long

@@ -166,8 +166,8 @@ Expr number_language(Expressions& pool, const NumberRange& range, Writing writin
         // As numbers are usually written, which keeps them in a double's range.
         const Expr digits = pool.repeat(digit, 1, every ? Expressions::forever : 2);
         if (range.with_fractions && range.with_integers) {
-            const Expr exponent = pool.concat(
-                {e, pool.optional(pool.either({pool.text("+"), minus})), digits});
+            const Expr exponent =
+                pool.concat({e, pool.optional(pool.either({pool.text("+"), minus})), digits});
             out = pool.concat({sign, made.whole(), made.fraction(), pool.optional(exponent)});
         } else if (every && range.with_integers) {
             const Expr exponent = pool.concat({e, pool.optional(pool.text("+")), digits});
