@@ -26,7 +26,7 @@ from engine.decode import Limits, generate
 from engine.messages import ToolSpec
 from engine.model import Model
 from engine.sampler import Sampler, Sampling
-from engine.toolcall import ToolChoice, Turn
+from engine.toolcall import ToolChoice, Turn, TurnOptions
 from engine.watch import Watch, markers_for
 
 # The weather tool, and the forms of five calls that are common in tool-calling data.
@@ -61,8 +61,7 @@ def constrained(model: Model, prompt: list[int], spec: ToolSpec, force: bool) ->
         model.profile.end_meanings(model.vocab),
         dialect=dialect,
         tools=[spec],
-        choice=ToolChoice("required", (spec.name,)),
-        forces=force,
+        options=TurnOptions(ToolChoice("required", (spec.name,)), forces=force),
     )
     sampler = Sampler(Sampling(temperature=0))
     begun = time.perf_counter()

@@ -28,7 +28,7 @@ from engine.decode import Limits, generate
 from engine.llama import LlamaBackend
 from engine.model import Model
 from engine.sampler import Sampler, Sampling
-from engine.toolcall import Turn
+from engine.toolcall import Turn, TurnOptions
 from engine.watch import Watch
 
 PROMPT = "Write a long story about a lighthouse keeper who collects old radios."
@@ -78,7 +78,7 @@ def ours(model: Model, prompt: list[int], count: int, schema: Any) -> tuple[list
         # Without a schema no token ends the message: both loops make the same number.
         {} if schema is None else model.profile.end_meanings(model.vocab),
         dialect=dialect,
-        response=response,
+        options=TurnOptions(response=response),
     )
     sampler = Sampler(Sampling(temperature=0))
     begun = time.perf_counter()

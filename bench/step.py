@@ -35,7 +35,7 @@ from engine.families import profile
 from engine.messages import ToolSpec
 from engine.sampler import Sampler, Sampling
 from engine.tokenizer import HeaderTokenizer
-from engine.toolcall import ToolChoice, Turn
+from engine.toolcall import ToolChoice, Turn, TurnOptions
 from engine.vocab import Vocab
 from engine.watch import Watch, markers_for
 
@@ -108,8 +108,7 @@ def steps(
         dialect.profile.end_meanings(vocab),
         dialect=dialect,
         tools=[spec],
-        choice=ToolChoice("auto", (spec.name,)),
-        forces=False,
+        options=TurnOptions(ToolChoice("auto", (spec.name,)), forces=False),
     )
     sampler = Sampler(Sampling(temperature=temperature, seed=1))
     out: list[float] = []
