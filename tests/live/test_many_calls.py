@@ -44,7 +44,8 @@ def tools(shared_data) -> list[engine.Tool]:
 def test_every_call_is_valid_for_its_tool(weights, tools, request):
     model, n_calls, n_cut = request.getfixturevalue(weights), 0, 0
     while n_calls < N_CALLS:
-        tool, seed = tools[n_calls % N_TOOLS], n_calls + n_cut
+        seed = n_calls + n_cut
+        tool = tools[seed % N_TOOLS]
         assert n_cut <= 3 * N_CALLS, "small models run on inside strings, but not always"
         with model.chat(
             tools=[tool],
