@@ -32,6 +32,7 @@ from engine.tools.signature import (
 from engine.tools.tool import (
     MAX_OUTPUT_BYTES,
     TIMEOUT_SECONDS,
+    Policy,
     Tool,
     check_name,
     is_async,
@@ -58,6 +59,10 @@ def tool(
     timeout: float | None = TIMEOUT_SECONDS,
     max_output: int = MAX_OUTPUT_BYTES,
     return_direct: bool = False,
+    result_converter: Callable[[Any], Any] | None = None,
+    approve: Policy | None = None,
+    isolate: bool = False,
+    dangerous: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -68,12 +73,19 @@ def tool(
     timeout: float | None = TIMEOUT_SECONDS,
     max_output: int = MAX_OUTPUT_BYTES,
     return_direct: bool = False,
+    result_converter: Callable[[Any], Any] | None = None,
+    approve: Policy | None = None,
+    isolate: bool = False,
+    dangerous: bool = False,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Declare a function as a tool: `@tool`, or `@tool(name=..., timeout=...)`.
 
     The schema comes from the type annotations, the descriptions from the docstring or from
-    `Annotated[int, "description"]`. `timeout` is in seconds, `max_output` in bytes. Raises
-    ToolDefinitionError naming tool and parameter where a type has no JSON form.
+    `Annotated[int, "description"]`. `timeout` is in seconds, `max_output` in bytes.
+    `result_converter` makes of the function's value what the model is given. `approve` is
+    "allow", "ask" or "deny"; `isolate` runs each call in a child process; `dangerous` does so
+    and asks, unless `approve` or a rule says otherwise. Raises ToolDefinitionError naming tool
+    and parameter where a type has no JSON form.
     """
 
     def declare(function: Callable[..., Any]) -> Tool:
@@ -84,6 +96,10 @@ def tool(
             timeout_seconds=timeout,
             max_output_bytes=max_output,
             return_direct=return_direct,
+            result_converter=result_converter,
+            approve=approve,
+            is_isolated=isolate or dangerous,
+            is_dangerous=dangerous,
         )
 
     return declare if function is None else declare(function)

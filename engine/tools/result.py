@@ -35,6 +35,13 @@ _DATES = (datetime.date, datetime.time)
 _quoted = json.JSONEncoder(ensure_ascii=False).encode  # of a str: straight to C
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """What a tool returns to say that it failed, in its own words: the result is an error."""
+
+    content: Any
+
+
 def clean(text: str) -> str:
     """Text without control characters and lone surrogates; each becomes U+FFFD."""
     return _UNSAFE.sub("\ufffd", text)

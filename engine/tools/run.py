@@ -25,7 +25,7 @@ from typing import Any
 from engine.errors import EngineError, ToolArgumentError
 from engine.events import ToolProgress, ToolResult
 from engine.messages import JSON, Call
-from engine.tools.result import clean, content_of, safe_repr
+from engine.tools.result import Failure, clean, content_of, safe_repr
 from engine.tools.tool import Tool
 
 MAX_PARALLEL = 16
@@ -35,6 +35,16 @@ POLL_SECONDS = 0.05  # how often `cancelled` is asked
 _BACKLOG = 256  # progress events that may wait before a generator is held up
 
 _log = logging.getLogger("engine.tools")
+
+
+_running: contextvars.ContextVar[_Job] = contextvars.ContextVar("running")
+
+
+def report(progress: object) -> None:
+    """Say, from inside a tool, how far it is. Outside of one it does nothing."""
+    job = _running.get(None)
+    if job is not None:
+        job.progress(progress)
 
 
 def run_calls(
@@ -195,11 +205,18 @@ class _Job:
             content = self._failure(error)
         else:
             try:
+                _running.set(self)
+                assert tool.function is not None
                 value = self._value(tool.function(**arguments))
+                is_error = isinstance(value, Failure)
+                if isinstance(value, Failure):
+                    value = value.content
+                elif tool.result_converter is not None:
+                    value = tool.result_converter(value)
                 limit = min(tool.max_output_bytes, self.max_output_bytes or tool.max_output_bytes)
-                content, is_error = content_of(value, limit), False
+                content = content_of(value, limit)
             except BaseException as error:  # SystemExit too: a tool must not end the process
-                content = self._failure(error)
+                content, is_error = self._failure(error), True
         self._say(self._result(content, is_error=is_error))
 
     def _failure(self, error: BaseException) -> JSON:
@@ -226,7 +243,7 @@ class _Job:
                 last = next(steps)
             except StopIteration as end:
                 return last if end.value is None else end.value
-            self._progress(last)
+            self.progress(last)
         steps.close()
         return last
 
@@ -240,11 +257,11 @@ class _Job:
             return await value
         last = None
         async for last in value:
-            self._progress(last)
+            self.progress(last)
             await asyncio.sleep(0)  # lets a cancel through
         return last
 
-    def _progress(self, value: Any) -> None:
+    def progress(self, value: Any) -> None:
         content = content_of(value, MAX_PROGRESS)
         text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
         self._say(ToolProgress(self.call.id, text))

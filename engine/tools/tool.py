@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Literal
 
-from engine.errors import ToolArgumentError, ToolDefinitionError
+from engine.errors import ToolArgumentError, ToolDefinitionError, ToolError
 from engine.messages import ToolSpec
 from engine.tools.signature import plain_function
 
@@ -26,6 +27,9 @@ TIMEOUT_SECONDS = 60.0
 MAX_OUTPUT_BYTES = 64 * 1024
 MIN_OUTPUT_BYTES = 256  # room for the note that says how much was cut
 
+Policy = Literal["allow", "ask", "deny"]
+POLICIES: tuple[Policy, ...] = ("allow", "ask", "deny")
+
 _Check = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -33,18 +37,27 @@ _Check = Callable[[Mapping[str, Any]], dict[str, Any]]
 class Tool:
     """A function that a model may call. Made by `tool`, `as_tool` or `Tool.from_schema`.
 
+    `function` None: the caller runs it, and a turn that calls it ends with `tool_use`.
     `timeout_seconds` None means no limit of its own. `return_direct`: the result is the answer,
-    and the model is not asked again. Calling the tool itself calls the plain function.
+    and the model is not asked again. `result_converter` makes of the function's value what the
+    model is given. `approve` is the tool's own policy, None where a rule of the user or else
+    `is_dangerous` (which asks) decides. `is_isolated` runs in a child process. `server` is the
+    MCP server that it comes from. Calling the tool itself calls the plain function.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
-    function: Callable[..., Any]
+    function: Callable[..., Any] | None
     timeout_seconds: float | None = TIMEOUT_SECONDS
     max_output_bytes: int = MAX_OUTPUT_BYTES
     return_direct: bool = False
     is_async: bool = False
+    result_converter: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    approve: Policy | None = field(default=None, kw_only=True)
+    is_isolated: bool = field(default=False, kw_only=True)
+    is_dangerous: bool = field(default=False, kw_only=True)
+    server: str = field(default="", kw_only=True)
     _check: _Check = field(default=dict, kw_only=True)
     _is_unbound: bool = field(default=False, kw_only=True)
 
@@ -57,6 +70,12 @@ class Tool:
                 self.name,
                 f"max_output must be {MIN_OUTPUT_BYTES} bytes or more, not {self.max_output_bytes}",
             )
+        if self.approve is not None and self.approve not in POLICIES:
+            raise refused(
+                self.name, f"approve is one of {', '.join(POLICIES)}, not {self.approve!r}"
+            )
+        if self.function is None:
+            return
         object.__setattr__(self, "__doc__", self.function.__doc__)
         object.__setattr__(self, "__wrapped__", self.function)
         for attribute in ("__module__", "__qualname__"):
@@ -69,20 +88,24 @@ class Tool:
         name: str,
         description: str,
         parameters: Mapping[str, Any],
-        function: Callable[..., Any],
+        function: Callable[..., Any] | None = None,
         *,
         timeout: float | None = TIMEOUT_SECONDS,
         max_output: int = MAX_OUTPUT_BYTES,
         return_direct: bool = False,
+        approve: Policy | None = None,
+        server: str = "",
     ) -> Tool:
         """A tool whose arguments are described by a JSON Schema instead of by types.
 
-        `function` gets the arguments by keyword, unconverted. `call` checks names, required
-        arguments and top-level types; anything deeper is left to the grammar and the function.
+        `function` gets the arguments by keyword, unconverted; without one the caller runs the
+        tool (see `Chat.resume`). `call` checks names, required arguments and top-level types;
+        anything deeper is left to the grammar and the function.
         """
         check_name(name)
         schema = _raw_schema(name, parameters)
-        _check_accepts(name, function, schema)
+        if function is not None:
+            _check_accepts(name, function, schema)
         return cls(
             name=name,
             description=description,
@@ -91,7 +114,9 @@ class Tool:
             timeout_seconds=timeout,
             max_output_bytes=max_output,
             return_direct=return_direct,
-            is_async=is_async(function),
+            is_async=function is not None and is_async(function),
+            approve=approve,
+            server=server,
             _check=partial(_check_raw, name, schema),
         )
 
@@ -99,6 +124,18 @@ class Tool:
     def spec(self) -> ToolSpec:
         """What a model is told of this tool."""
         return ToolSpec(self.name, self.description, self.parameters)
+
+    @cached_property
+    def definition_hash(self) -> str:
+        """SHA-256 of name, description and schema, in hex: what a consent is bound to."""
+        parts = [self.name, self.description, self.parameters]
+        text = json.dumps(parts, ensure_ascii=True, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the engine runs it; otherwise its caller does."""
+        return self.function is not None
 
     def check(self, arguments: object) -> dict[str, Any]:
         """Arguments as the function wants them: converted, defaults filled in.
@@ -118,17 +155,22 @@ class Tool:
         No timeout and no output cap here: `run_calls` has both. What the function raises is
         raised. An async tool can't be called so from inside a running event loop.
         """
-        value = self.function(**self.check(arguments))
+        value = self._callable()(**self.check(arguments))
         return asyncio.run(_finish(value)) if inspect.isawaitable(value) else value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+        return self._callable()(*args, **kwargs)
+
+    def _callable(self) -> Callable[..., Any]:
+        if self.function is None:
+            raise ToolError(f"tool {self.name!r} has no function: its caller runs it")
+        return self.function
 
     def __get__(self, instance: object, owner: type | None = None) -> Tool:
         """A tool declared in a class body binds to the object it is taken from."""
         if instance is None or not self._is_unbound:
             return self
-        bound = self.function.__get__(instance, owner)
+        bound = self._callable().__get__(instance, owner)
         return replace(self, function=bound, _is_unbound=False)
 
     def __repr__(self) -> str:
