@@ -42,7 +42,8 @@ class Tool:
     and the model is not asked again. `result_converter` makes of the function's value what the
     model is given. `approve` is the tool's own policy, None where a rule of the user or else
     `is_dangerous` (which asks) decides. `is_isolated` runs in a child process. `server` is the
-    MCP server that it comes from. Calling the tool itself calls the plain function.
+    MCP server that it comes from, `origin` tells apart two of one name. Calling the tool itself
+    calls the plain function.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Tool:
     is_isolated: bool = field(default=False, kw_only=True)
     is_dangerous: bool = field(default=False, kw_only=True)
     server: str = field(default="", kw_only=True)
+    origin: str = field(default="", kw_only=True)
     _check: _Check = field(default=dict, kw_only=True)
     _is_unbound: bool = field(default=False, kw_only=True)
 
@@ -95,6 +97,7 @@ class Tool:
         return_direct: bool = False,
         approve: Policy | None = None,
         server: str = "",
+        origin: str = "",
     ) -> Tool:
         """A tool whose arguments are described by a JSON Schema instead of by types.
 
@@ -117,6 +120,7 @@ class Tool:
             is_async=function is not None and is_async(function),
             approve=approve,
             server=server,
+            origin=origin,
             _check=partial(_check_raw, name, schema),
         )
 
@@ -127,8 +131,13 @@ class Tool:
 
     @cached_property
     def definition_hash(self) -> str:
-        """SHA-256 of name, description and schema, in hex: what a consent is bound to."""
-        parts = [self.name, self.description, self.parameters]
+        """SHA-256 in hex of what a consent is bound to.
+
+        That is name, description and schema, server and origin, and the function's source text:
+        another function of the same name and schema is another tool.
+        """
+        code = "" if self.server else _source_of(self.function)
+        parts = [self.name, self.description, self.parameters, self.server, self.origin, code]
         text = json.dumps(parts, ensure_ascii=True, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -182,6 +191,16 @@ def is_async(function: Callable[..., Any]) -> bool:
     if not inspect.isroutine(function) and not isinstance(function, partial):
         function = type(function).__call__
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _source_of(function: Callable[..., Any] | None) -> str:
+    if function is None:
+        return ""
+    plain = plain_function(function)
+    try:
+        return inspect.getsource(plain)
+    except (OSError, TypeError):  # typed in, compiled, or built in
+        return f"{getattr(plain, '__module__', '')}.{getattr(plain, '__qualname__', '')}"
 
 
 async def _finish(value: Any) -> Any:
