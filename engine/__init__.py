@@ -19,9 +19,12 @@ from engine._version import __version__
 if TYPE_CHECKING:
     from engine.chat import Answer as Answer
     from engine.chat import Chat as Chat
+    from engine.chat import ChatOptions as ChatOptions
     from engine.chat import steps as steps
+    from engine.chat import tool_called as tool_called
     from engine.constraint import Constraint as Constraint
     from engine.errors import EngineError as EngineError
+    from engine.events import Approval as Approval
     from engine.events import Control as Control
     from engine.events import Event as Event
     from engine.events import Finish as Finish
@@ -43,15 +46,20 @@ if TYPE_CHECKING:
     from engine.model import load as load
     from engine.sampler import Sampling as Sampling
     from engine.sequence import Sequence as Sequence
+    from engine.tools import Failure as Failure
     from engine.tools import Tool as Tool
     from engine.tools import tool as tool
+    from engine.tools.approval import Approvals as Approvals
+    from engine.tools.approval import Rule as Rule
+    from engine.tools.approval import Rules as Rules
 
 _HOME = {
-    "engine.chat": ("Answer", "Chat", "steps"),
+    "engine.chat": ("Answer", "Chat", "ChatOptions", "steps", "tool_called"),
     "engine.constraint": ("Constraint",),
     "engine.grammar": ("Grammar",),
     "engine.errors": ("EngineError",),
     "engine.events": (
+        "Approval",
         "Control",
         "Event",
         "Finish",
@@ -71,7 +79,8 @@ _HOME = {
     "engine.model": ("Model", "load"),
     "engine.sampler": ("Sampling",),
     "engine.sequence": ("Sequence",),
-    "engine.tools": ("Tool", "tool"),
+    "engine.tools": ("Failure", "Tool", "tool"),
+    "engine.tools.approval": ("Approvals", "Rule", "Rules"),
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""What an answer may look like, and what became of it: formats, stop conditions, the result.
+"""What an answer may look like, and what became of it: formats and the result.
 
 Knows response formats and events. Does not know how answers are generated.
 """
@@ -6,39 +6,26 @@ Knows response formats and events. Does not know how answers are generated.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import UsageError
-from engine.events import Finish
+from engine.events import Event, Finish, Text, ToolResult, Usage
 from engine.grammar import Grammar
-from engine.messages import Call
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A finished answer: its text, what it parses to where a format was asked for, and the end."""
+    """A finished answer: its text, what it parses to where a format was asked for, and the end.
+
+    `results` are those of the tools that were run on the way.
+    """
 
     text: str
     parsed: Any
     finish: Finish
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where an answer stands, for stop conditions: `step` model turns are done."""
-
-    step: int
-    calls: tuple[Call, ...]
-
-
-StopCondition = Callable[[Progress], bool]
-
-
-def steps(count: int) -> StopCondition:
-    """Stop after `count` turns of the model, tool results included."""
-    return lambda progress: progress.step >= count
+    results: tuple[ToolResult, ...] = ()
 
 
 def grammar_of(form: Any) -> Grammar:
@@ -62,3 +49,20 @@ def parsed(text: str, form: Any) -> Any:
     if hasattr(form, "model_validate_json"):
         return form.model_validate_json(text)
     return json.loads(text)
+
+
+def answer_of(events: Iterable[Event], form: Any = None) -> Answer:
+    """Read a stream to its end."""
+    pieces: list[str] = []
+    results: list[ToolResult] = []
+    finish = Finish("end_turn", Usage())
+    for event in events:
+        if isinstance(event, Text):
+            pieces.append(event.text)
+        elif isinstance(event, ToolResult):
+            results.append(event)
+        elif isinstance(event, Finish):
+            finish = event
+    text = "".join(pieces)
+    value = parsed(text, form) if finish.reason == "end_turn" else None
+    return Answer(text, value, finish, tuple(results))

@@ -1,79 +1,52 @@
-"""A conversation: turns, tool calls and results on one append-only token stream.
+"""A conversation: something is said, and the answer comes as events.
 
-Knows the order of things: render what is new, prefill it, generate, run the calls, go on. What
-each step does is in `prompt`, `sequence`, `decode`, `toolcall` and `tools`.
+Knows messages, what may be asked of an answer, and how a chat is kept. The loop is in `turns`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-from engine.answer import Answer, Progress, StopCondition, grammar_of, parsed, steps
-from engine.decode import Limits, generate
-from engine.dialect import Dialect
-from engine.errors import Cancelled, ContextFull, UsageError
-from engine.events import (
-    Event,
-    Finish,
-    FinishReason,
-    Notice,
-    Prefill,
-    Text,
-    Thinking,
-    ToolCall,
-    ToolResult,
-    Usage,
-)
-from engine.grammar import Grammar
-from engine.messages import JSON, Message, ToolSpec
+from engine.answer import Answer, answer_of, grammar_of
+from engine.asynchronous import in_thread
+from engine.course import Course, Progress, StopCondition, any_of, steps, tool_called
+from engine.decode import Limits
+from engine.errors import UsageError
+from engine.events import Event
+from engine.messages import JSON, Call, Message
 from engine.model import Model
-from engine.profile import Span
-from engine.prompt import Prompt
-from engine.sampler import Sampler, Sampling
+from engine.pending import abandon, check_results, pending, put_results
+from engine.sampler import Sampler
 from engine.saved import SavedChat, read_chat, write_chat
-from engine.toolcall import ToolChoice, Turn, TurnOptions
-from engine.tools import Tool, as_tool, run_calls
-from engine.tools import tools_by_name as by_name
-from engine.watch import Watch, markers_for
+from engine.sequence import Sequence as TokenSequence
+from engine.tools import Failure, Tool, as_tool
+from engine.tools.result import content_of
+from engine.turns import ChatOptions, Terms, Turns
 
-# A result takes at most a quarter of the free context, at about three bytes a token.
-MIN_OUTPUT_BYTES = 256
-END_TOKENS = 64  # marks that a template ends a message with are fewer
+__all__ = ["Answer", "Chat", "ChatOptions", "Progress", "steps", "tool_called"]
 
 
-@dataclass(frozen=True, slots=True)
-class ChatOptions:
-    """What stays the same from message to message; see `Model.chat`."""
+class AnswerOptions(TypedDict, total=False):
+    """What may be asked of one answer.
 
-    tool_choice: str | Sequence[str] = "auto"
-    sampling: Sampling | None = None  # the model's own
-    constrain: bool = True
-    force: bool = True  # tokens that a grammar leaves no choice about are not asked of the model
-    max_steps: int = 10
-    style: str | None = None
-    thinking: bool | None = None
-    thinking_budget: int | None = None  # in tokens; then the reasoning is ended
-    strict_format: bool = False  # calls in another form than the family's own are text
-    variables: Mapping[str, Any] = field(default_factory=dict)
+    `max_tokens` bounds each message of the model, `deadline` is in seconds from now. `stop` is one
+    condition or several, asked after each step that called tools. `response_format` is a JSON
+    Schema, a Pydantic model or a Grammar. With `run_tools` False, and at calls of tools that have
+    no function, the answer ends with `tool_use`. `cancelled` is asked all the time; once it
+    answers True the answer ends.
+    """
 
-    def __post_init__(self) -> None:
-        if self.thinking_budget is not None and self.thinking_budget < 1:
-            raise UsageError(f"thinking_budget is at least 1, not {self.thinking_budget}")
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Usage in the making."""
-
-    usage: Usage = Usage()
-
-    def add(self, **counts: float) -> None:
-        values = {name: getattr(self.usage, name) + more for name, more in counts.items()}
-        self.usage = replace(self.usage, **values)
+    max_tokens: int | None
+    deadline: float | None
+    stop: StopCondition | Sequence[StopCondition] | None
+    response_format: Any
+    run_tools: bool
+    cancelled: Callable[[], bool] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +74,9 @@ class Chat:
     ) -> None:
         self.model = model
         self.sampling = options.sampling or model.sampling
-        self.messages: list[Message] = []
-        self.sequence = model.sequence()
-        self._system = system
-        self._options = options
-        self._dialect: Dialect = model.dialect(options.style)
-        self._prompt: Prompt = model.prompt(options.style, options.variables, options.thinking)
-        self._ends = model.profile.end_meanings(model.vocab)
-        self._meanings = model.profile.meanings(model.vocab)
-        self._fed = 0  # how many messages are in the sequence; 0: it must be opened anew
-        self._calls_made = 0
+        self._turns = Turns(model, system, options)
         self._asked: _Mark | None = None  # where the last message was said
         self._is_busy = False
-        self._notices: list[Notice] = []
         try:
             self.set_tools(tools)
         except BaseException:
@@ -123,12 +86,25 @@ class Chat:
     # What it is made of
 
     @property
+    def messages(self) -> list[Message]:
+        return self._turns.messages
+
+    @property
+    def sequence(self) -> TokenSequence:
+        return self._turns.sequence
+
+    @property
     def system(self) -> str | None:
-        return self._system
+        return self._turns.system
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        return tuple(self._tools.values())
+        return tuple(self._turns.tools.values())
+
+    @property
+    def pending(self) -> tuple[Call, ...]:
+        """Calls that wait for their results; see `resume`."""
+        return pending(self.messages)
 
     def set_tools(self, tools: Sequence[Tool | Callable[..., Any]]) -> None:
         """Offer these tools from the next message on; the prompt is then rendered anew.
@@ -136,31 +112,13 @@ class Chat:
         Raises ToolDefinitionError for duplicates and unsupported types, UsageError where the
         tool choice names a tool that is not there.
         """
-        made = [item if isinstance(item, Tool) else as_tool(item) for item in tools]
-        tools_by_name = by_name(made)
-        refused = self._dialect.check([tool.spec for tool in made]) if self._constrains else []
-        notices = []
-        for spec, reason in refused:
-            del tools_by_name[spec.name]
-            notices.append(Notice(f"{reason.message}; the tool is left out", reason.data))
-        self._choice = ToolChoice.parse(self._options.tool_choice, list(tools_by_name))
-        self._tools = tools_by_name
-        self._notices += notices
-        self._fed = 0
-
-    @property
-    def _constrains(self) -> bool:
-        return self._options.constrain
-
-    @property
-    def _specs(self) -> list[ToolSpec]:
-        return [tool.spec for tool in self._tools.values()]
+        self._turns.set_tools([as_tool(item) for item in tools])
 
     def clear(self, *, system: str | None = None) -> None:
         """Forget the messages; `system` replaces the system message. The prefix stays cached."""
         self.messages.clear()
-        self._system = self._system if system is None else system
-        self._fed = 0
+        self._turns.system = self.system if system is None else system
+        self._turns.fed = 0
         self._asked = None
 
     def close(self) -> None:
@@ -175,295 +133,129 @@ class Chat:
 
     # Talking
 
-    def stream(
-        self,
-        text: str,
-        *,
-        max_tokens: int | None = None,
-        deadline: float | None = None,
-        stop: StopCondition | None = None,
-        response_format: Any = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Iterator[Event]:
+    def stream(self, text: str, **options: Unpack[AnswerOptions]) -> Iterator[Event]:
         """Say something and get the answer as events, tool calls run on the way.
 
-        `max_tokens` bounds each message of the model, `deadline` is in seconds from now, `stop`
-        is asked after each step that called tools. `response_format` is a JSON Schema, a Pydantic
-        model or a Grammar. The last event is a Finish. Raises ContextFull, TemplateError and
-        GrammarError before anything is generated; the message is then not part of the chat.
+        `options` are those of AnswerOptions. The last event is a Finish; where its reason is
+        `tool_use`, see `pending` and `resume`. Raises ContextFull, TemplateError and GrammarError
+        before anything is generated; the message is then not part of the chat.
         """
-        if self._is_busy:
-            raise UsageError("this chat is answering already; read its stream to the end first")
-        if not self.model.owns(self.sequence):
-            raise UsageError("this chat is closed; open a new one")
-        response, sampler = self._response(response_format), Sampler(self.sampling)
-        limits = Limits(
-            max_tokens, None if deadline is None else time.monotonic() + deadline, cancelled
-        )
-        self._is_busy = True
-        try:
-            yield from self._answer(text, limits, stop, response, sampler)
-        finally:
-            self._is_busy = False
+        terms = self._terms(**options)
+        yield from self._exclusively(self._said(text, terms))
 
-    def ask(self, text: str, **options: Any) -> Answer:
+    def resume(
+        self, results: Mapping[str, JSON | Failure], **options: Unpack[AnswerOptions]
+    ) -> Iterator[Event]:
+        """Go on behind a `tool_use`, with a result for each call that is `pending`, by its id.
+
+        A result is any value that a tool may return; `Failure` says that the call failed. Options
+        and events are those of `stream`. Raises UsageError where ids are missing or unknown.
+        """
+        terms = self._terms(**options)
+        given = check_results(self.pending, results)
+        yield from self._exclusively(self._resumed(given, terms))
+
+    def run(self, text: str, **options: Unpack[AnswerOptions]) -> Answer:
         """Like `stream`, but waits: the whole answer, parsed where `response_format` is given."""
-        pieces: list[str] = []
-        finish = Finish("end_turn", Usage())
-        for event in self.stream(text, **options):
-            if isinstance(event, Text):
-                pieces.append(event.text)
-            elif isinstance(event, Finish):
-                finish = event
-        whole = "".join(pieces)
-        value = (
-            parsed(whole, options.get("response_format")) if finish.reason == "end_turn" else None
-        )
-        return Answer(whole, value, finish)
+        return answer_of(self.stream(text, **options), options.get("response_format"))
 
-    def retry(self, **options: Any) -> Iterator[Event]:
-        """Answer the last message again; `options` are those of `stream`.
+    def astream(self, text: str, **options: Unpack[AnswerOptions]) -> AsyncIterator[Event]:
+        """`stream` for `async for`: the work is done in a thread, and stops when its task does."""
+        return _asynchronous(lambda given: self.stream(text, **given), options)
 
-        Raises UsageError where there is no message to answer.
-        """
-        Limits(options.get("max_tokens"))  # a mistake shows before anything is taken back
+    def aresume(
+        self, results: Mapping[str, JSON | Failure], **options: Unpack[AnswerOptions]
+    ) -> AsyncIterator[Event]:
+        """`resume` for `async for`; see `astream`."""
+        return _asynchronous(lambda given: self.resume(results, **given), options)
+
+    async def arun(self, text: str, **options: Unpack[AnswerOptions]) -> Answer:
+        """`run`, awaited."""
+        events = [event async for event in self.astream(text, **options)]
+        return answer_of(events, options.get("response_format"))
+
+    def retry(self, **options: Unpack[AnswerOptions]) -> Iterator[Event]:
+        """Answer the last message again. Raises UsageError where there is no message to answer."""
+        self._terms(**options)  # a mistake shows before anything is taken back
         asked = [index for index, message in enumerate(self.messages) if message.role == "user"]
         if not asked:
             raise UsageError("there is no answer to retry")
         place, mark = asked[-1], self._asked
         text = self.messages[place].text
         del self.messages[place:]
-        if mark is not None and mark.fed and self._fed and len(mark.messages) == place:
-            self._fed = mark.fed
-            self._rewind_to(mark.length)
+        if mark is not None and mark.fed and self._turns.fed and len(mark.messages) == place:
+            self._turns.fed = mark.fed
+            self._turns.rewind_to(mark.length)
         else:
-            self._fed = 0
+            self._turns.fed = 0
         yield from self.stream(text, **options)
 
-    def _answer(
+    def _terms(
         self,
-        text: str,
-        limits: Limits,
-        stop: StopCondition | None,
-        response: Grammar | None,
-        sampler: Sampler,
-    ) -> Iterator[Event]:
-        tally, step, asked = _Tally(), 0, self._asked
-        self._close_calls()
-        self._asked = mark = _Mark(list(self.messages), self._fed, len(self.sequence))
-        self.messages.append(Message("user", text))
-        while True:
-            try:
-                yield from self._told()
-                thinking = yield from self._prefill(tally, limits)
-            except BaseException as error:
-                if step == 0:  # also where the reader went away: the message was not said
-                    self.messages[:], self._asked = mark.messages, asked
-                if isinstance(error, Cancelled):
-                    yield Finish("cancelled", tally.usage, error.message)
-                    return
-                if step and isinstance(error, ContextFull):
-                    yield Finish("context_full", tally.usage, error.message)
-                    return
-                raise
-            turn = self._turn(thinking, response, first=step == 0)
-            reason = yield from self._generate(turn, sampler, limits, tally)
-            step += 1
-            tally.add(steps=1)
-            if reason is not None or not (turn.result.calls or turn.result.broken):
-                yield Finish(reason or "end_turn", tally.usage, _why(reason, self.sequence.n_ctx))
-                return
-            reason = yield from self._run_calls(turn, limits)
-            over = reason or self._over(turn, step, stop)
-            if over is not None:
-                message = f"stopped after {step} steps" if over == "step_limit" else ""
-                yield Finish(over, tally.usage, message)
-                return
-
-    def _over(self, turn: Turn, step: int, stop: StopCondition | None) -> FinishReason | None:
-        calls = turn.result.calls
-        if calls and all(self._returns_direct(call.name) for call in calls):
-            return "end_turn"
-        if step >= self._options.max_steps:
-            return "step_limit"
-        if stop is not None and stop(Progress(step, tuple(calls))):
-            return "stop"
-        return None
-
-    def _returns_direct(self, name: str) -> bool:
-        return name in self._tools and self._tools[name].return_direct
-
-    # One step
-
-    def _prefill(self, tally: _Tally, limits: Limits) -> Generator[Event, None, bool]:
-        """Bring the sequence up to where the model is to speak; answers whether it is thinking."""
-        reused = len(self.sequence)
-        if self._fed:
-            last = self.messages[self._fed - 1]
-            rendered, encoding = self._prompt.following(
-                self._with_system(self.messages[: self._fed - 1]),
-                self.messages[self._fed :],
-                self._specs,
-                calls=last.calls,
-                said=self.sequence.ids[-END_TOKENS:],
-            )
-            ids, origins = encoding.ids, encoding.origins
-        else:
-            rendered, encoding = self._prompt.opening(self._with_system(self.messages), self._specs)
-            reused = self.sequence.keep_prefix(encoding.ids)
-            ids, origins = encoding.ids[reused:], encoding.origins[reused:]
-        length = len(self.sequence)
-        counts, begun = self.sequence.counts, time.perf_counter()
-        self.sequence.extend(ids, origins)
-        try:
-            yield Prefill(0, len(ids), reused)
-            for computed in self.sequence.chunks(cancelled=limits.cancelled):
-                yield Prefill(min(computed, len(ids)), len(ids), reused)
-        except BaseException:
-            self._rewind_to(length)
-            raise
-        done = self.sequence.counts
-        tally.add(
-            prompt_tokens=reused + len(ids),
-            kv_reused=reused + len(ids) - (done.computed - counts.computed),
-            prefilled=done.computed - counts.computed,
-            prefilled_again=done.again - counts.again,
-            prefill_seconds=time.perf_counter() - begun,
-        )
-        self._fed = len(self.messages)
-        return self._prompt.opens_thinking(rendered)
-
-    def _turn(self, thinking: bool, response: Grammar | None, *, first: bool) -> Turn:
-        model, profile = self.model, self.model.profile
-        style = self._dialect.style if self._tools else None
-        span: Span = "thinking" if thinking else "text"
-        if any(header.is_open for header in profile.headers):
-            span = "header"
-        in_thinking = profile.thinking is not None and profile.thinking.has_calls
-        watch = Watch(
-            model.vocab,
-            markers_for(
-                model.vocab,
-                profile,
-                style,
-                list(self._tools),
-                is_strict=self._options.strict_format,
-            ),
-            self._meanings,
-            span=span,
-            headers=profile.headers,
-            calls_in=("text", "header", "thinking") if in_thinking else ("text", "header"),
-        )
-        choice = self._choice
-        if choice.mode == "required" and not first:
-            choice = replace(choice, mode="auto")  # a call was demanded, and made
-        options = TurnOptions(
-            choice,
-            self._constrains,
+        *,
+        max_tokens: int | None = None,
+        deadline: float | None = None,
+        stop: StopCondition | Sequence[StopCondition] | None = None,
+        response_format: Any = None,
+        run_tools: bool = True,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Terms:
+        turns = self._turns
+        response = None if response_format is None else grammar_of(response_format)
+        if response is not None:
+            turns.dialect.constraint(response)  # a mistake shows before the prefill
+        condition = stop if stop is None or callable(stop) else any_of(stop)
+        ends_at = None if deadline is None else time.monotonic() + deadline
+        return Terms(
+            Limits(max_tokens, ends_at, cancelled),
+            Course(turns.options.max_steps, condition),
             response,
-            "free" if response else "choose" if first else "answer",
-            self._options.force,
-            self._options.thinking_budget,
-        )
-        return Turn(
-            watch,
-            self._ends,
-            dialect=self._dialect,
-            tools=self._specs,
-            options=options,
-            new_id=self._new_id,
+            Sampler(self.sampling),
+            run_tools,
         )
 
-    def _new_id(self, name: str) -> tuple[str, str | None]:
-        """The engine's id of a call, and the family's own where the model doesn't write one."""
-        self._calls_made += 1
-        n, form = self._calls_made, self.model.profile.call_ids
-        return f"call_{n}", form.format(n=n, n0=n - 1, name=name) if form else None
-
-    def _generate(
-        self, turn: Turn, sampler: Sampler, limits: Limits, tally: _Tally
-    ) -> Generator[Event, None, FinishReason | None]:
-        """One message of the model; it joins `messages`, whole or cut off before its call."""
-        text: list[str] = []
-        thinking: list[str] = []
-        begun, length = time.perf_counter(), len(self.sequence)
-        loop = generate(self.sequence, turn, sampler, self.model.vocab, limits)
+    def _exclusively(self, events: Iterator[Event]) -> Iterator[Event]:
+        if self._is_busy:
+            raise UsageError("this chat is answering already; read its stream to the end first")
+        if not self.model.owns(self.sequence):
+            raise UsageError("this chat is closed; open a new one")
+        self._is_busy = True
         try:
-            reason = yield from _gather(loop, text, thinking)
+            yield from events
         finally:
-            is_cut = turn.is_in_call and not turn.is_over
-            self.messages.append(
-                Message("assistant", "".join(text), "".join(thinking), tuple(turn.result.calls))
-            )
-            self._fed = len(self.messages)
-            if is_cut:  # by a limit, an error or a reader who went away: it is never run
-                self._rewind_to(len(self.sequence) - turn.call_length)
-            forced = sum(origin == "forced" for origin in self.sequence.origins[length:])
-            tally.add(
-                completion_tokens=len(self.sequence) - length,
-                forced_tokens=forced,
-                decode_seconds=time.perf_counter() - begun,
-            )
-        if is_cut:
-            yield Notice(f"a tool call was cut off ({reason}) and dropped")
-        return reason
+            self._is_busy = False
 
-    def _run_calls(self, turn: Turn, limits: Limits) -> Generator[Event, None, FinishReason | None]:
-        for event in run_calls(
-            turn.result.calls,
-            self._tools,
-            cancelled=limits.cancelled,
-            deadline=limits.deadline,
-            max_output_bytes=max(MIN_OUTPUT_BYTES, self.sequence.room * 3 // 4),
-        ):
-            if isinstance(event, ToolResult):
-                self.messages.append(
-                    Message("tool", event.content, call_id=event.id, name=event.name)
-                )
-            yield event
-        if turn.result.broken is not None:
-            problem = f"the call could not be read: {turn.result.broken}"
-            error: JSON = {"error": {"type": "InvalidCall", "message": problem}}
-            self.messages.append(Message("tool", error, name="error"))
-        return "cancelled" if limits.cancelled is not None and limits.cancelled() else None
+    def _said(self, text: str, terms: Terms) -> Iterator[Event]:
+        asked, before = self._asked, list(self.messages)
+        abandon(self.messages)
+        self._asked = _Mark(list(self.messages), self._turns.fed, len(self.sequence))
+        self.messages.append(Message("user", text))
+        try:
+            yield from self._turns.answer(terms)
+        finally:
+            if not terms.course.has_begun:  # nothing was generated: it was not said
+                self.messages[:], self._asked = before, asked
 
-    def _close_calls(self) -> None:
-        """Give every call a result, also where the reader went away before its tool had run."""
-        for index, message in enumerate(self.messages):
-            if not message.calls:
-                continue
-            after = self.messages[index + 1 :]
-            answered = {m.call_id for m in after if m.role == "tool"}
-            gone: JSON = {"error": {"type": "Cancelled", "message": "the call was abandoned"}}
-            missing = [call for call in message.calls if call.id not in answered]
-            place = index + 1 + len(message.calls) - len(missing)
-            self.messages[place:place] = [
-                Message("tool", gone, call_id=call.id, name=call.name) for call in missing
-            ]
+    def _resumed(self, given: Mapping[str, Any], terms: Terms) -> Iterator[Event]:
+        before, limit = list(self.messages), self._turns.output_bytes
+        results = []
+        for call in self.pending:
+            tool, value = self._turns.tools.get(call.name), given[call.id]
+            most = limit if tool is None else min(limit, tool.max_output_bytes)
+            content = content_of(value.content if isinstance(value, Failure) else value, most)
+            results.append(Message("tool", content, call_id=call.id, name=call.name))
+        put_results(self.messages, results)
+        try:
+            yield from self._turns.answer(terms)
+        finally:
+            if not terms.course.has_begun:
+                self.messages[:] = before
 
     # Keeping
 
-    def _with_system(self, messages: Sequence[Message]) -> list[Message]:
-        return [*([Message("system", self._system)] if self._system else []), *messages]
-
-    def _rewind_to(self, length: int) -> None:
-        """Drop what is behind `length`; where the memory can't, the chat is rendered anew."""
-        if len(self.sequence) <= length:
-            return
-        if self.sequence.can_rewind:
-            self.sequence.rewind(len(self.sequence) - length)
-        else:
-            self.sequence.clear()
-            self._fed = 0
-
-    def _told(self) -> Iterator[Event]:
-        """What a person should know of the tools, once."""
-        while self._notices:
-            yield self._notices.pop(0)
-
     def save(self, path: str | Path) -> None:
         """Write the messages as JSON (version 1), readable by `Chat.load` and by people."""
-        write_chat(Path(path), SavedChat(self.model.name, self._system, self.messages))
+        write_chat(Path(path), SavedChat(self.model.name, self.system, self.messages))
 
     @classmethod
     def load(
@@ -476,39 +268,17 @@ class Chat:
         """Go on with a chat that `save` wrote. Raises StorageError naming what is wrong with it."""
         saved = read_chat(Path(path))
         chat = cls(model, saved.system, tools, options)
-        chat.messages = list(saved.messages)
-        chat._calls_made = sum(len(message.calls) for message in saved.messages)
+        chat.messages[:] = saved.messages
+        chat._turns.calls_made = sum(len(message.calls) for message in saved.messages)
         return chat
 
-    def _response(self, form: Any) -> Grammar | None:
-        if form is None:
-            return None
-        grammar = grammar_of(form)
-        self._dialect.constraint(grammar)  # a mistake shows before the prefill
-        return grammar
 
+async def _asynchronous(
+    start: Callable[[AnswerOptions], Iterator[Event]], options: AnswerOptions
+) -> AsyncIterator[Event]:
+    def begin(cancelled: Callable[[], bool]) -> Iterator[Event]:
+        return start({**options, "cancelled": cancelled})
 
-def _gather(
-    loop: Generator[Event, None, FinishReason | None], text: list[str], thinking: list[str]
-) -> Generator[Event, None, FinishReason | None]:
-    """Pass events on, keeping the words of the answer."""
-    while True:
-        try:
-            event = next(loop)
-        except StopIteration as end:
-            reason: FinishReason | None = end.value
-            return reason
-        if isinstance(event, Text):
-            text.append(event.text)
-        elif isinstance(event, Thinking):
-            thinking.append(event.text)
-        yield event
-
-
-def _why(reason: FinishReason | None, n_ctx: int) -> str:
-    if reason == "context_full":
-        return f"the context of {n_ctx} tokens is full; load with a larger --ctx-size"
-    return ""
-
-
-__all__ = ["Answer", "Chat", "ChatOptions", "Progress", "ToolCall", "steps"]
+    async with aclosing(in_thread(begin, options.get("cancelled"))) as events:
+        async for event in events:
+            yield event

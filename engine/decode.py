@@ -54,10 +54,18 @@ class Limits:
         if self.max_tokens is not None and self.max_tokens < 1:
             raise UsageError(f"max_tokens is at least 1, not {self.max_tokens}")
 
+    @property
+    def is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def says_stop(self) -> bool:
+        """Whether work that is under way is to be stopped: the reader's wish, or the deadline."""
+        return self.is_late or (self.cancelled is not None and self.cancelled())
+
     def reached(self, count: int, sequence: Sequence) -> FinishReason | None:
         if self.cancelled is not None and self.cancelled():
             return "cancelled"
-        if self.deadline is not None and time.monotonic() >= self.deadline:
+        if self.is_late:
             return "deadline"
         if self.max_tokens is not None and count >= self.max_tokens:
             return "length"

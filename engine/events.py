@@ -100,6 +100,19 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """What a rule or a person decided about a call that does not run without being looked at.
+
+    `reason` is what the model is told where the call is not allowed.
+    """
+
+    id: str
+    name: str
+    is_allowed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolProgress:
     """What a tool that works in steps says while it runs."""
 
@@ -175,6 +188,7 @@ Event = (
     | ToolCallStart
     | ToolCallDelta
     | ToolCall
+    | Approval
     | ToolProgress
     | ToolResult
     | Notice

@@ -31,6 +31,7 @@ from engine.vocab import Vocab
 if TYPE_CHECKING:
     from engine.chat import Answer, Chat
     from engine.llama import FlashAttention
+    from engine.tools.approval import Approvals
 
 _NUMBER: Final[tuple[type, ...]] = (int, float)
 # By the file's names: ours, and the types that a value may have.
@@ -150,6 +151,7 @@ class Model:
         thinking: bool | None = None,
         thinking_budget: int | None = None,
         strict_format: bool = False,
+        approvals: Approvals | None = None,
         variables: Mapping[str, Any] | None = None,
     ) -> Chat:
         """A conversation. `tools` are functions, `@tool` functions or `Tool`s.
@@ -158,7 +160,8 @@ class Model:
         of being asked of the model, which is faster and gives the same text.
         `thinking` and `variables` go to the chat template; `thinking_budget` ends the reasoning
         after that many tokens. With `strict_format`, calls in another form than the family's own
-        are text. See `engine.chat.Chat`.
+        are text. `approvals` decides which calls may run; without it, calls of tools that ask are
+        denied. See `engine.chat.Chat`.
         """
         from engine.chat import Chat, ChatOptions
 
@@ -172,6 +175,7 @@ class Model:
             thinking=thinking,
             thinking_budget=thinking_budget,
             strict_format=strict_format,
+            approvals=approvals,
             variables=variables or {},
         )
         return Chat(self, system, tools, options)
@@ -185,9 +189,9 @@ class Model:
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
     ) -> Answer:
-        """One answer to one message; see `Chat.ask`. Frees its sequence afterwards."""
+        """One answer to one message; see `Chat.run`. Frees its sequence afterwards."""
         with self.chat(system, sampling=sampling) as chat:
-            return chat.ask(prompt, response_format=response_format, max_tokens=max_tokens)
+            return chat.run(prompt, response_format=response_format, max_tokens=max_tokens)
 
     def refused_tools(self, tools: Sequence[ToolSpec], style: str | None = None) -> list[Any]:
         """Tools whose arguments can't be enforced, with the reasons; see `Dialect.check`."""

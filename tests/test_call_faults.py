@@ -319,7 +319,7 @@ def test_logits_without_a_number_inside_a_call_are_an_error_and_leave_no_call(na
     told.model.backend._script.clear()
     told.model.backend._place = 0
     told.say("네")
-    assert told.chat.ask("?").text == "네"
+    assert told.chat.run("?").text == "네"
 
 
 def test_a_grammar_that_the_vocabulary_can_t_go_on_with_is_a_dead_end():

@@ -379,13 +379,13 @@ def test_a_response_format_masks_the_answer_and_parses_it(model):
     }
     say(model, '{"n": 42}')
     with model.chat(sampling=GREEDY) as chat:
-        answer = chat.ask("?", response_format=schema)
+        answer = chat.run("?", response_format=schema)
         assert answer.parsed == {"n": 42} and answer.finish.reason == "end_turn"
 
 
 def test_an_invalid_response_schema_is_refused_before_anything_is_computed(model):
     with model.chat(sampling=GREEDY) as chat, pytest.raises(SchemaError, match="strin"):
-        chat.ask("?", response_format={"type": "strin"})
+        chat.run("?", response_format={"type": "strin"})
     assert model.backend.computed == []
 
 

@@ -148,6 +148,11 @@ class Approvals:
         agreed = {self._consents.pinned(tool), *self._accepted}
         return bool(tool.server) and tool.definition_hash not in agreed
 
+    def policy(self, call: Call, tool: Tool) -> Policy:
+        """What is to become of a call, before anybody is asked or what was agreed to counts."""
+        policy, _ = self.rules.policy(tool, call.arguments)
+        return "ask" if policy == "allow" and self._is_changed(tool) else policy
+
     def check(self, call: Call, tool: Tool) -> str | None:
         """None where the call may run, else what the model is told. May ask a person."""
         policy, why = self.rules.policy(tool, call.arguments)

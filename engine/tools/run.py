@@ -54,6 +54,7 @@ def run_calls(
     cancelled: Callable[[], bool] | None = None,
     deadline: float | None = None,
     max_output_bytes: int | None = None,
+    refused: Mapping[str, str] = {},
 ) -> Iterator[ToolProgress | ToolResult]:
     """Run the calls, up to MAX_PARALLEL at a time; yield one ToolResult each, in call order.
 
@@ -61,13 +62,16 @@ def run_calls(
     `{"error": {"type": ..., "message": ...}}`: an exception, a timeout, an unknown tool, arguments
     that don't fit. ToolProgress comes between, as generators yield. `deadline` is a
     `time.monotonic()` value; at it, or when `cancelled` answers True, calls that have not finished
-    get an error result at once. `max_output_bytes` lowers every tool's own cap.
+    get an error result at once. `max_output_bytes` lowers every tool's own cap. `refused` has
+    reasons, by call id, for calls that are not to be run.
     """
     events: queue.Queue[_Event] = queue.Queue(_BACKLOG)
     jobs = [_Job(call, tools.get(call.name), events, max_output_bytes) for call in calls]
     for job in jobs:
         if job.tool is None:
             job.fail("UnknownTool", _unknown(job.call.name, tools))
+        elif job.call.id in refused:
+            job.fail("Denied", refused[job.call.id])
     waiting = deque(job for job in jobs if job.result is None)
     done = 0
     try:

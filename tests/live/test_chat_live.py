@@ -99,7 +99,7 @@ def test_structured_output_is_valid_json_for_its_schema(tiny):
         "additionalProperties": False,
     }
     with tiny.chat(sampling=GREEDY) as chat:
-        answer = chat.ask("Invent a person.", response_format=schema, max_tokens=80)
+        answer = chat.run("Invent a person.", response_format=schema, max_tokens=80)
         assert answer.finish.reason == "end_turn"
         assert set(json.loads(answer.text)) == {"name", "age"} and answer.parsed["age"] == int(
             answer.parsed["age"]
