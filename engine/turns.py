@@ -154,7 +154,8 @@ class Turns:
                     raise
                 yield Finish("context_full", tally.usage, error.message)
                 return
-            turn = self._turn(thinking, terms.response, first=course.step == 0)
+            is_first = self.messages[-1].role == "user"  # no result is behind it yet
+            turn = self._turn(thinking, terms.response, first=is_first)
             course.has_begun = True
             cut = yield from self._generate(turn, terms.sampler, terms.limits, tally)
             course.step += 1
