@@ -114,7 +114,9 @@ class FakeChat:
         pass
 
 
-def load_chat(path: Path, model: FakeModel, tools: list[Any], options: Any) -> FakeChat:
+def load_chat(
+    path: Path, model: FakeModel, tools: list[Any], options: Any, approvals: Any
+) -> FakeChat:
     chat = FakeChat(model, None, tools)
     chat.messages = [Message(role="user", content=text) for text in json.loads(path.read_text())]
     return chat

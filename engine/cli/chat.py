@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from engine.cli.commands import COMMANDS, obey
+from engine.cli.consent import open_approvals
 from engine.cli.console import Console, printable_line
 from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
 from engine.cli.interrupts import Interrupts
@@ -26,6 +27,7 @@ from engine.events import Event, Finish
 if TYPE_CHECKING:
     from engine.chat import Chat
     from engine.model import Model
+    from engine.tools.approval import Approvals
     from engine.tools.tool import Tool
 
 DEMO_TOOLS = ("engine.tools.examples", "engine.tools.demo")
@@ -61,7 +63,8 @@ def chat(
         is_demo = model is None and not options.tools
         tools = open_tools(options, default=DEMO_TOOLS if is_demo else ())
         with open_model(model, options, console, interrupts) as opened:
-            session = Session(opened, tools, options, console, interrupts)
+            approvals = open_approvals(options, console, interrupts)
+            session = Session(opened, tools, options, approvals, console, interrupts)
             reader = open_reader(console, interrupts, session.completions())
             session.greet(reader, is_demo=is_demo)
             try:
@@ -78,6 +81,7 @@ class Session:
         model: Model,
         tools: list[Tool],
         options: Options,
+        approvals: Approvals,
         console: Console,
         interrupts: Interrupts,
     ) -> None:
@@ -85,7 +89,7 @@ class Session:
         self.tools = tools
         self.active = {tool.name for tool in tools}
         self.console = console
-        self.chat: Chat = open_chat(model, tools, options)
+        self.chat: Chat = open_chat(model, tools, options, approvals)
         self.drawer: Drawer = (
             JsonDrawer(console) if options.json else ScreenDrawer(console, verbose=options.verbose)
         )
@@ -94,6 +98,7 @@ class Session:
         self.last: Finish | None = None
         self.answers = self.generated = self.prefilled = self.prefilled_again = 0
         self._options = options
+        self._approvals = approvals
         self._interrupts = interrupts
 
     def greet(self, reader: Reader, *, is_demo: bool) -> None:
@@ -181,7 +186,7 @@ class Session:
     def load(self, path: Path) -> None:
         """Go on with a saved conversation, with the tools and settings of this session."""
         tools = [tool for tool in self.tools if tool.name in self.active]
-        loaded = load_chat(path, self.model, tools, self._options)
+        loaded = load_chat(path, self.model, tools, self._options, self._approvals)
         loaded.sampling = self.chat.sampling
         self.chat.close()
         self.chat = loaded

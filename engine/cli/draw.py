@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from engine.cli.console import Console, clip_start, printable_line
 from engine.cli.jsonl import event_record, write_record
 from engine.events import (
+    Approval,
     Control,
     Event,
     Finish,
@@ -88,6 +89,8 @@ class ScreenDrawer:
                 self._draw_thinking(text)
             case ToolCall():
                 self._draw_call(event)
+            case Approval(name=name, is_allowed=False, reason=reason):
+                self._console.note(f"! {printable_line(name)}: {printable_line(reason)}", "red")
             case ToolResult():
                 self._draw_result(event)
             case ToolProgress(text=text):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.console import Console, Progress
 from engine.cli.interrupts import Interrupts
@@ -19,6 +19,7 @@ from engine.errors import TemplateError
 if TYPE_CHECKING:
     from engine.chat import Chat
     from engine.model import Model
+    from engine.tools.approval import Approvals
     from engine.tools.tool import Tool
 
 
@@ -72,38 +73,34 @@ def open_tools(options: Options, *, default: Sequence[str] = ()) -> list[Tool]:
     return [tool for spec in specs for tool in load_tools(spec)]
 
 
-def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
+def open_chat(
+    model: Model, tools: list[Tool], options: Options, approvals: Approvals | None = None
+) -> Chat:
     """A chat with these tools, and the limits and sampling that were asked for."""
     if options.system is not None:
         check_text(options.system, "--system")
-    chat = model.chat(
-        options.system,
-        tools,
-        tool_choice=options.choice,
-        constrain=not options.no_constrain,
-        force=not options.no_force,
-        max_steps=options.max_steps,
-        style=options.style,
-        thinking=options.thinking,
-        thinking_budget=options.thinking_budget,
-        strict_format=options.strict_format,
-    )
+    chat = model.chat(options.system, tools, approvals=approvals, **_settings(options))
     chat.sampling = dataclasses.replace(chat.sampling, **options.sampling)
     return chat
 
 
-def load_chat(path: Path, model: Model, tools: list[Tool], options: Options) -> Chat:
+def load_chat(
+    path: Path, model: Model, tools: list[Tool], options: Options, approvals: Approvals
+) -> Chat:
     """A saved chat with these tools, and the limits that were asked for."""
     from engine.chat import Chat, ChatOptions
 
-    settings = ChatOptions(
-        tool_choice=options.choice,
-        constrain=not options.no_constrain,
-        force=not options.no_force,
-        max_steps=options.max_steps,
-        style=options.style,
-        thinking=options.thinking,
-        thinking_budget=options.thinking_budget,
-        strict_format=options.strict_format,
-    )
-    return Chat.load(path, model, tools, settings)
+    return Chat.load(path, model, tools, ChatOptions(approvals=approvals, **_settings(options)))
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    return {
+        "tool_choice": options.choice,
+        "constrain": not options.no_constrain,
+        "force": not options.no_force,
+        "max_steps": options.max_steps,
+        "style": options.style,
+        "thinking": options.thinking,
+        "thinking_budget": options.thinking_budget,
+        "strict_format": options.strict_format,
+    }

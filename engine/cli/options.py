@@ -41,6 +41,30 @@ class Options:
             help="auto (default), required, none, or the names of allowed tools: A, A,B or a*.",
         ),
     ] = "auto"
+    allow: Annotated[
+        list[str] | None,
+        _option(
+            "--allow",
+            metavar="PATTERN",
+            help="Run these tools without asking: read_*, or SERVER:TOOL; repeatable.",
+        ),
+    ] = None
+    ask: Annotated[
+        list[str] | None,
+        _option("--ask", metavar="PATTERN", help="Ask before these tools run; repeatable."),
+    ] = None
+    deny: Annotated[
+        list[str] | None,
+        _option("--deny", metavar="PATTERN", help="Never run these tools; repeatable."),
+    ] = None
+    rules: Annotated[
+        str | None,
+        _option(
+            "--rules",
+            metavar="FILE",
+            help="TOML file with rules on who may run what, instead of the user's own.",
+        ),
+    ] = None
     max_steps: Annotated[
         int, _option("--max-steps", min=1, help="Turns of the tool loop; default 10.")
     ] = 10

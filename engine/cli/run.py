@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from engine.cli.consent import open_approvals
 from engine.cli.console import Console
 from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
 from engine.cli.interrupts import Interrupts
@@ -67,7 +68,8 @@ def run(
         tools = open_tools(options)
         text = _read_prompt(prompt, console)
         with open_model(model, options, console, interrupts) as opened, interrupts.working():
-            events = open_chat(opened, tools, options).stream(
+            approvals = open_approvals(options, console, interrupts) if tools else None
+            events = open_chat(opened, tools, options, approvals).stream(
                 text,
                 max_tokens=options.max_tokens,
                 response_format=response_format,
