@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
         "sequence",
     },
     {"constraint", "grammar", "callgrammar", "dialect", "sampler"} | {"framing", "probing"},
-    {"watch", "decode", "callreader"},
+    {"needles", "watch", "decode", "callreader"},
     {"tools", "callfollower", "toolcall", "model", "answer", "chat"},
     {"cli", "__init__", "__main__"},
 ]
