@@ -1,6 +1,7 @@
 """What a call says, read from the captures of the matcher that follows it.
 
-Knows captures and how each notation writes values. Does not know grammars, tokens or tools.
+Knows a matcher's captures and how each notation writes values. Does not know grammars, tokens or
+tools.
 
 The arguments come out as JSON text piece by piece, whatever the notation on the wire: what is
 certain of JSON and of a string as it comes, other values when they are complete. The pieces only
@@ -13,10 +14,11 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from engine.constraint import Constraint
 from engine.errors import GrammarError
 from engine.events import Event, ToolCallDelta, ToolCallStart
 from engine.messages import JSON
@@ -69,7 +71,7 @@ class _Container:
 
 
 class CallReader:
-    """Follows one match. `take` the captures' events after every token."""
+    """Follows one match. `take` what its matcher tells after every token."""
 
     def __init__(self, new_id: Callable[[str], str], code_tool: str = "code") -> None:
         self.calls: list[ReadCall] = []
@@ -81,17 +83,14 @@ class CallReader:
         self._said = 0  # up to where the streamed value is said
         self._containers: list[_Container] = []
 
-    def take(
-        self,
-        events: Sequence[tuple[str, int, bool]],
-        certain: int,
-        text: Callable[[int, int], bytes],
-    ) -> list[Event]:
-        """What is new, from what `Constraint.progress` and `Constraint.text` say."""
+    def take(self, matcher: Constraint) -> list[Event]:
+        """What is new in the match."""
         out: list[Event] = []
-        for name, place, is_end in events[self._n_taken :]:
+        events, certain = matcher.progress(self._n_taken)
+        self._n_taken += len(events)
+        text = matcher.text
+        for name, place, is_end in events:
             out += self._end(name, place, text) if is_end else self._begin(name, place)
-        self._n_taken = len(events)
         if self._begins and self._begins[-1][0] in _STREAMED:
             out += self._stream(self._begins[-1][0], certain, text, is_end=False)
         return out

@@ -67,7 +67,7 @@ def match(found: Dialect, tools, text: str, **options):
 def read(matcher) -> tuple[str, dict]:
     """The one call that a matcher's captures tell."""
     reader = CallReader(lambda name: "call_1", "code_interpreter")
-    reader.take(*matcher.progress(), matcher.text)
+    reader.take(matcher)
     (call,) = reader.calls
     return call.name, call.arguments()
 
