@@ -22,6 +22,7 @@ from engine.constraint import Constraint
 from engine.errors import GrammarError
 from engine.events import Event, ToolCallDelta, ToolCallStart
 from engine.messages import JSON
+from engine.utf8 import cut_off
 
 _RAW: Final = ("arguments", "json")  # JSON on the wire already
 _STREAMED: Final = (*_RAW, "text", "quoted", "code")
@@ -175,7 +176,7 @@ class CallReader:
         self, name: str, end: int, text: Callable[[int, int], bytes], *, is_end: bool
     ) -> list[Event]:
         data = text(self._said, end)
-        said = len(data) if is_end else _whole_characters(data)
+        said = len(data) if is_end else len(data) - cut_off(data)
         if name == "quoted":
             said = said if is_end else _whole_escapes(data[:said])
             piece = _json(_unescaped(_decoded(data[:said])))[1:-1]
@@ -214,17 +215,6 @@ def _whole_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole_json(item) for item in value]
     return _whole(value) if isinstance(value, str) else value
-
-
-def _whole_characters(data: bytes) -> int:
-    """How many of the bytes are whole characters of UTF-8."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        length = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-        return len(data) if length <= back else len(data) - back
-    return len(data)
 
 
 def _whole_escapes(data: bytes) -> int:

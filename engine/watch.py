@@ -5,7 +5,6 @@ Knows token ids, their bytes, and markers. Does not know models, sampling, gramm
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,26 +13,11 @@ from typing import Literal
 from engine.events import Control, Event, Text, Thinking
 from engine.needles import needles
 from engine.profile import Header, Profile, Span, Style
+from engine.utf8 import Utf8, cut_off, is_inside
 from engine.vocab import Vocab
 
 MarkerKind = Literal["call", "answer", "think_open", "think_close"]
 Where = Literal["anywhere", "start", "header"]
-
-
-class Utf8:
-    """Bytes in, whole characters out; invalid bytes become U+FFFD, as every decoder does."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def feed(self, data: bytes) -> str:
-        return self._decoder.decode(data)
-
-    def flush(self) -> str:
-        """What was held back of a character that never ended."""
-        rest = self._decoder.decode(b"", True)
-        self._decoder.reset()
-        return rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +141,7 @@ class Watch:
         place, style = found
         begins = list(accumulate((length for _, length in self._tokens), initial=0))
         index = max(index for index, begin in enumerate(begins) if begin <= place)
-        while index and _is_inside(buffer[begins[index] : place][:1]):
+        while index and is_inside(buffer[begins[index] : place][:1]):
             index -= 1  # a grammar has whole characters, so the prefix must
         held = tuple(held for held, _ in self._tokens[index:])
         return CallStart(held, buffer[begins[index] : place], self._base + place, style)
@@ -279,7 +263,7 @@ class Watch:
         is_start = self.span == "text" and self._is_fresh
         if is_start and self._starts.texts.is_beginning(_squeeze(rest)):
             return len(rest)
-        return self._texts.held(rest) or _cut_off(rest)
+        return self._texts.held(rest) or cut_off(rest)
 
     def _say(self, end: int) -> list[Event]:
         """Emit the buffer up to `end` and let go of tokens that are wholly emitted.
@@ -292,7 +276,7 @@ class Watch:
         first = count = place = 0
         for index, (_, length) in enumerate(self._tokens, 1):
             place += length
-            if place <= self._done and not _is_inside(self._buffer[place : place + 1]):
+            if place <= self._done and not is_inside(self._buffer[place : place + 1]):
                 first, count = place, index
         del self._tokens[:count]
         self._buffer = self._buffer[first:]
@@ -334,17 +318,3 @@ class _Openers:
 
 def _squeeze(data: bytes) -> bytes:
     return data.translate(None, b" \t\r\n")
-
-
-def _is_inside(byte: bytes) -> bool:
-    """Whether a byte is inside a character of UTF-8, not its first."""
-    return b"\x80" <= byte < b"\xc0"
-
-
-def _cut_off(data: bytes) -> int:
-    """How many of the last bytes begin a character whose end is yet to come."""
-    for size in range(1, min(3, len(data)) + 1):
-        first = data[-size:][:1]
-        if not _is_inside(first):
-            return size if first >= (b"\xc0", b"\xe0", b"\xf0")[size - 1] else 0
-    return 0

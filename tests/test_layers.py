@@ -13,8 +13,19 @@ ENGINE = Path(__file__).parents[1] / "engine"
 # A module imports only from its own layer's row or from rows above it in this table.
 LAYERS: list[set[str]] = [
     {"errors", "messages", "events", "resources", "saved", "_version"},
-    {"gguf", "tokenbytes", "special", "pretokenizers", "vocab", "fit", "store", "repository", "hub"}
-    | {"backend", "llama", "device", "_native"},
+    {
+        "gguf",
+        "utf8",
+        "tokenbytes",
+        "special",
+        "pretokenizers",
+        "vocab",
+        "fit",
+        "store",
+        "repository",
+        "hub",
+    }
+    | {"backend", "llama", "device", "utf8", "_native"},
     {
         "profile",
         "family_file",
