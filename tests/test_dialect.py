@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import byte_vocab
+from families import WEATHER
 
 from engine import dialect as dialect_module
 from engine.callreader import CallReader
@@ -15,16 +16,6 @@ from engine.families import profile
 from engine.grammar import Grammar
 from engine.messages import ToolSpec
 
-WEATHER = ToolSpec(
-    "get_weather",
-    "Weather.",
-    {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-)
 ADD = ToolSpec(
     "add",
     "Add.",
