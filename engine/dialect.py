@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from engine.callgrammar import CallGrammar, ToolSet, literal
+from engine.callgrammar import CallGrammar, ToolSet
+from engine.callvalues import literal
 from engine.constraint import Constraint, Encode, Terminals
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import Grammar, Limits

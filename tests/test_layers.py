@@ -36,7 +36,8 @@ LAYERS: list[set[str]] = [
         "prompt",
         "sequence",
     },
-    {"constraint", "grammar", "callgrammar", "dialect", "sampler"} | {"framing", "probing"},
+    {"constraint", "grammar", "callvalues", "callgrammar", "dialect", "sampler"}
+    | {"framing", "probing"},
     {"needles", "watch", "decode", "callreader"},
     {"tools", "callfollower", "toolcall", "model", "answer", "chat"},
     {"cli", "__init__", "__main__"},
