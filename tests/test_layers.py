@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
         "repository",
         "hub",
     }
-    | {"backend", "llama", "device", "utf8", "_native"},
+    | {"backend", "loading", "question", "llama", "device", "utf8", "_native"},
     {
         "profile",
         "family_file",
