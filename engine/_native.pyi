@@ -315,9 +315,9 @@ class Matcher:
 
     def captures(self) -> list[tuple[str, bytes]]: ...
 
-    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
+    def progress(self, skip: int = 0) -> tuple[list[tuple[str, int, bool]], int]:
         """
-        The begins and ends of captures (name, place, is an end) that are certain however the text goes on, and the place before which there are no others.
+        The begins and ends of captures (name, place, is an end) that are certain however the text goes on, and the place before which there are no others. Without the first `skip`, which were told before and cost nothing.
         """
 
     def text(self, begin: int, end: int) -> bytes:

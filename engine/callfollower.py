@@ -108,7 +108,7 @@ class CallFollower:
         if self._is_masked:
             matcher, reader = self._readers[0]
             matcher.advance(token)
-            return reader.take(*matcher.progress(), matcher.text)
+            return reader.take(matcher)
         return self._take_unmasked(token, is_end)
 
     def _take_unmasked(self, token: int, is_end: bool) -> list[Event]:
@@ -118,7 +118,7 @@ class CallFollower:
         for index, (matcher, reader) in enumerate(self._readers):
             try:
                 matcher.advance(token)
-                told = reader.take(*matcher.progress(), matcher.text)
+                told = reader.take(matcher)
             except GrammarError as error:
                 if index == 0 and was_strict:
                     events.append(self._departure(token, matcher, error))
@@ -165,7 +165,7 @@ class CallFollower:
         matcher, reader = self._readers[0]
         if not matcher.is_accepting and not matcher.is_done:
             return [], self._void("it ends before the call is complete")
-        reader.take(*matcher.progress(), matcher.text)
+        reader.take(matcher)
         try:
             return [self._call(read) for read in reader.calls], None
         except GrammarError as error:

@@ -1,6 +1,7 @@
 """What a call says, read from the captures of the matcher that follows it.
 
-Knows captures and how each notation writes values. Does not know grammars, tokens or tools.
+Knows a matcher's captures and how each notation writes values. Does not know grammars, tokens or
+tools.
 
 The arguments come out as JSON text piece by piece, whatever the notation on the wire: what is
 certain of JSON and of a string as it comes, other values when they are complete. The pieces only
@@ -13,13 +14,15 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from engine.constraint import Constraint
 from engine.errors import GrammarError
 from engine.events import Event, ToolCallDelta, ToolCallStart
 from engine.messages import JSON
+from engine.utf8 import cut_off
 
 _RAW: Final = ("arguments", "json")  # JSON on the wire already
 _STREAMED: Final = (*_RAW, "text", "quoted", "code")
@@ -69,7 +72,7 @@ class _Container:
 
 
 class CallReader:
-    """Follows one match. `take` the captures' events after every token."""
+    """Follows one match. `take` what its matcher tells after every token."""
 
     def __init__(self, new_id: Callable[[str], str], code_tool: str = "code") -> None:
         self.calls: list[ReadCall] = []
@@ -81,17 +84,14 @@ class CallReader:
         self._said = 0  # up to where the streamed value is said
         self._containers: list[_Container] = []
 
-    def take(
-        self,
-        events: Sequence[tuple[str, int, bool]],
-        certain: int,
-        text: Callable[[int, int], bytes],
-    ) -> list[Event]:
-        """What is new, from what `Constraint.progress` and `Constraint.text` say."""
+    def take(self, matcher: Constraint) -> list[Event]:
+        """What is new in the match."""
         out: list[Event] = []
-        for name, place, is_end in events[self._n_taken :]:
+        events, certain = matcher.progress(self._n_taken)
+        self._n_taken += len(events)
+        text = matcher.text
+        for name, place, is_end in events:
             out += self._end(name, place, text) if is_end else self._begin(name, place)
-        self._n_taken = len(events)
         if self._begins and self._begins[-1][0] in _STREAMED:
             out += self._stream(self._begins[-1][0], certain, text, is_end=False)
         return out
@@ -176,7 +176,7 @@ class CallReader:
         self, name: str, end: int, text: Callable[[int, int], bytes], *, is_end: bool
     ) -> list[Event]:
         data = text(self._said, end)
-        said = len(data) if is_end else _whole_characters(data)
+        said = len(data) if is_end else len(data) - cut_off(data)
         if name == "quoted":
             said = said if is_end else _whole_escapes(data[:said])
             piece = _json(_unescaped(_decoded(data[:said])))[1:-1]
@@ -215,17 +215,6 @@ def _whole_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole_json(item) for item in value]
     return _whole(value) if isinstance(value, str) else value
-
-
-def _whole_characters(data: bytes) -> int:
-    """How many of the bytes are whole characters of UTF-8."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        length = 1 if byte < 0x80 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-        return len(data) if length <= back else len(data) - back
-    return len(data)
 
 
 def _whole_escapes(data: bytes) -> int:

@@ -66,12 +66,13 @@ class Constraint(Protocol):
     def captures(self) -> list[tuple[str, bytes]]:
         """Name and bytes of each captured span that is complete, in order of appearance."""
 
-    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
+    def progress(self, skip: int = 0) -> tuple[list[tuple[str, int, bool]], int]:
         """Where captures begin and end, as far as that is certain.
 
         (name, place, is_end) in the text's order: those that all ways of reading the text so far
         have in common; and the place up to which they agree. Places count the bytes of `text`.
-        Both only ever grow, until a `rewind`.
+        Both only ever grow, until a `rewind`. The first `skip` are left out: who has taken them
+        asks for what is new, at a cost that does not depend on how many they are.
         """
 
     def text(self, begin: int, end: int) -> bytes:
@@ -156,8 +157,8 @@ class _Either:
     def captures(self) -> list[tuple[str, bytes]]:
         return self._left[-1].captures()
 
-    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
-        return self._left[-1].progress()
+    def progress(self, skip: int = 0) -> tuple[list[tuple[str, int, bool]], int]:
+        return self._left[-1].progress(skip)
 
     def text(self, begin: int, end: int) -> bytes:
         return self._left[-1].text(begin, end)

@@ -6,11 +6,15 @@ how tools enter the file (`callgrammar`), streams, or how tools run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import threading
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from engine.callgrammar import CallGrammar, ToolSet, literal
+from engine.callgrammar import CallGrammar, ToolSet
+from engine.callvalues import literal
 from engine.constraint import Constraint, Encode, Terminals
 from engine.errors import GrammarError, SchemaError
 from engine.grammar import Grammar, Limits
@@ -21,6 +25,43 @@ from engine.vocab import Vocab
 
 # Of texts that are written here, for any number of tools: 50 with 60 arguments are 13,700 rules.
 _LIMITS: Final = Limits(source_bytes=1 << 24, rules=1 << 18)
+# Of the texts that stay written for each vocabulary; the one used least recently goes first.
+MAX_WRITTEN: Final = 256
+MAX_CHARACTERS: Final = 64 << 20
+
+
+class Written:
+    """Grammars that were written before, by all that they depend on."""
+
+    def __init__(self) -> None:
+        self._grammars: dict[Hashable, tuple[Grammar, object]] = {}
+        self._n_characters = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._grammars)
+
+    def grammar(self, key: Hashable, kept: object, write: Callable[[], Grammar]) -> Grammar:
+        """The grammar of a key. `kept` holds the values whose ids are in the key."""
+        with self._lock:
+            found = self._grammars.pop(key, None)
+            if found is not None:
+                self._grammars[key] = found  # the latest used stands last
+                return found[0]
+        made = write()
+        with self._lock:
+            before = self._grammars.pop(key, None)
+            self._n_characters += len(made.source) - (len(before[0].source) if before else 0)
+            self._grammars[key] = made, kept
+            while len(self._grammars) > 1 and (
+                len(self._grammars) > MAX_WRITTEN or self._n_characters > MAX_CHARACTERS
+            ):
+                forgotten, _ = self._grammars.pop(next(iter(self._grammars)))
+                self._n_characters -= len(forgotten.source)
+        return made
+
+
+_written: WeakKeyDictionary[Vocab, Written] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +112,31 @@ class Dialect:
         instead, at which the grammar is complete.
         """
         style = style or self.style
-        text = CallGrammar(
-            style.grammar,
-            style.source or read_text("grammars", "tools", style.grammar),
-            tools,
-            self.set_of,
-            self._markers().get,
-            {"SEPARATOR": style.separator or "", **style.parts},
-            self.profile.builtins.tools,
-            is_loose,
-        ).text(prefix, style.answer if or_answer else "")
-        options: dict[str, Any] = {"limits": _LIMITS}
-        if is_lenient or is_loose:
-            options |= {"whitespace": "flexible", "any_order": True, "escapes": "any"}
-        return Grammar.from_lark(text, style.grammar, **options)
+
+        def write() -> Grammar:
+            text = CallGrammar(
+                style.grammar,
+                style.source or read_text("grammars", "tools", style.grammar),
+                tools,
+                self.set_of,
+                self._markers().get,
+                {"SEPARATOR": style.separator or "", **style.parts},
+                self.profile.builtins.tools,
+                is_loose,
+            ).text(prefix, style.answer if or_answer else "")
+            options: dict[str, Any] = {"limits": _LIMITS}
+            if is_lenient or is_loose:
+                options |= {"whitespace": "flexible", "any_order": True, "escapes": "any"}
+            return Grammar.from_lark(text, style.grammar, **options)
+
+        try:
+            # By what the schemas say, since whoever gave them may write into them.
+            content = json.dumps([[tool.name, tool.parameters] for tool in tools])
+        except (TypeError, ValueError, RecursionError):
+            return write()  # which names what is wrong
+        kept = (self.profile, self.style, style)
+        key = (*map(id, kept), content, prefix, is_loose, is_lenient, or_answer)
+        return _written.setdefault(self.vocab, Written()).grammar(key, kept, write)
 
     def matcher(self, tools: Sequence[ToolSpec], **options: Any) -> Constraint:
         """A fresh matcher for `grammar`, which takes the same options."""

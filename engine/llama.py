@@ -14,9 +14,8 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import llama_cpp.llama_cpp as ll  # not `import llama_cpp as ll`: its names are re-exports
 import numpy as np
@@ -31,32 +30,14 @@ from engine.errors import (
     StorageError,
     UsageError,
 )
+from engine.loading import MAX_DEFAULT_CTX, LoadOptions
+from engine.question import Question
 
-FlashAttention = Literal["auto", "on", "off"]
 FLASH: Final[dict[str, int]] = {"auto": -1, "off": 0, "on": 1}
 # A cancel is seen between chunks everywhere (Metal has no abort callback), so a chunk is the
 # longest wait for Ctrl-C on a GPU. Prefill gains nothing measurable from larger ones on a CPU.
 CHUNK: Final = 256
 LOG_LINES: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How to load: the defaults are meant to be right for one interactive user.
-
-    `n_ctx` 0 takes the model's own training context, at most `MAX_DEFAULT_CTX`.
-    `threads` 0 takes the fast cores.
-    """
-
-    n_ctx: int = 0
-    gpu_layers: int | Literal["all"] = "all"
-    threads: int = 0
-    flash_attention: FlashAttention = "auto"
-    n_seq: int = 4
-    use_mmap: bool = True
-
-
-MAX_DEFAULT_CTX: Final = 8192
 
 
 class _Log:
@@ -135,7 +116,7 @@ class LlamaBackend:
         """
         self._log = start(verbose=verbose)
         self.path = path
-        self.options = _checked(options or LoadOptions())
+        self.options = (options or LoadOptions()).checked()
         self._held = _Held()
         self._free = weakref.finalize(self, self._held.free)
         try:
@@ -158,7 +139,7 @@ class LlamaBackend:
         params.load_mode = (
             ll.LLAMA_LOAD_MODE_MMAP if self.options.use_mmap else ll.LLAMA_LOAD_MODE_NONE
         )
-        question = _Question(lambda share: on_progress is not None and not on_progress(share))
+        question = Question(lambda share: on_progress is not None and not on_progress(share))
         callback = ll.llama_progress_callback(lambda share, _: not question.says_stop(share))
         params.progress_callback = callback
         self._held.model = ll.llama_model_load_from_file(os.fsencode(self.path), params)
@@ -276,7 +257,7 @@ class LlamaBackend:
             return int(ll.llama_decode(context, self._batch))
         # ggml-cpu asks before every graph node; the question also lets Python's signal handlers
         # run. About 1 us a node: nothing beside a prompt, too much beside a single token.
-        question = _Question(lambda _: cancelled())
+        question = Question(lambda _: cancelled())
         callback = ll.ggml_abort_callback(question.says_stop)
         ll.llama_set_abort_callback(context, callback, ctypes.c_void_p(0))
         try:
@@ -347,44 +328,6 @@ class _Held:
         if self.model:
             ll.llama_model_free(self.model)
         self.batch = self.context = self.model = None
-
-
-class _Question:
-    """A Python question asked from C, where an exception would be lost: it is kept, and stops."""
-
-    def __init__(self, ask: Callable[[Any], bool]) -> None:
-        self._ask = ask
-        self._error: BaseException | None = None
-        self.is_stopped = False
-
-    def says_stop(self, value: Any) -> bool:
-        if not self.is_stopped:
-            try:
-                self.is_stopped = self._ask(value)
-            except BaseException as error:  # raised again by `settle`
-                self._error, self.is_stopped = error, True
-        return self.is_stopped
-
-    def settle(self) -> None:
-        """Raise what the question raised."""
-        if self._error is not None:
-            raise self._error
-
-
-def _checked(options: LoadOptions) -> LoadOptions:
-    """Refuse numbers that llama.cpp would wrap around or abort on."""
-    if options.flash_attention not in FLASH:
-        raise UsageError(
-            f"flash_attention is one of {', '.join(FLASH)}, not {options.flash_attention!r}"
-        )
-    if options.gpu_layers != "all" and not isinstance(options.gpu_layers, int):
-        raise UsageError(f"gpu_layers is a number or 'all', not {options.gpu_layers!r}")
-    limits = {"n_ctx": (0, 2**24), "threads": (0, 512), "n_seq": (1, 64)}
-    for name, (low, high) in limits.items():
-        value = getattr(options, name)
-        if not low <= value <= high:
-            raise UsageError(f"{name} is between {low} and {high}, not {value}")
-    return options
 
 
 def tokenize(vocab: Any, text: bytes, parse_special: bool) -> list[int]:

@@ -17,6 +17,7 @@ from engine.backend import Backend
 from engine.dialect import Dialect
 from engine.errors import TemplateError, UsageError
 from engine.families import Detection, profile
+from engine.loading import FlashAttention, LoadOptions
 from engine.messages import ToolSpec
 from engine.probing import recognise
 from engine.profile import Profile
@@ -30,8 +31,11 @@ from engine.vocab import Vocab
 
 if TYPE_CHECKING:
     from engine.chat import Answer, Chat
+<<<<<<< HEAD
     from engine.llama import FlashAttention
     from engine.tools.approval import Approvals
+=======
+>>>>>>> six-rev
 
 _NUMBER: Final[tuple[type, ...]] = (int, float)
 # By the file's names: ours, and the types that a value may have.
@@ -228,7 +232,7 @@ def load(
     Raises ModelNotFound, GGUFError, UnsuitableModel, ModelError; TemplateError for a file without
     a chat template whose family is not known either.
     """
-    from engine.llama import LlamaBackend, LoadOptions
+    from engine.llama import LlamaBackend
 
     path = find(None if name is None else str(name))
     header = gguf.read_header(path)

@@ -5,34 +5,19 @@ Knows token ids, their bytes, and markers. Does not know models, sampling, gramm
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
 from engine.events import Control, Event, Text, Thinking
+from engine.needles import needles
 from engine.profile import Header, Profile, Span, Style
+from engine.utf8 import Utf8, cut_off, is_inside
 from engine.vocab import Vocab
 
 MarkerKind = Literal["call", "answer", "think_open", "think_close"]
 Where = Literal["anywhere", "start", "header"]
-
-
-class Utf8:
-    """Bytes in, whole characters out; invalid bytes become U+FFFD, as every decoder does."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def feed(self, data: bytes) -> str:
-        return self._decoder.decode(data)
-
-    def flush(self) -> str:
-        """What was held back of a character that never ended."""
-        rest = self._decoder.decode(b"", True)
-        self._decoder.reset()
-        return rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +107,13 @@ class Watch:
         self._header = next((h for h in headers if h.is_open), None) if span == "header" else None
         self._by_id = {m.id: m for m in reversed(list(markers)) if m.id is not None}
         by_text = [m for m in markers if m.id is None]
-        self._texts = [(m.text.encode(), m) for m in by_text if m.where == "anywhere"]
-        self._starts = [(_squeeze(m.text.encode()), m) for m in by_text if m.where == "start"]
-        self._in_header = [(m.text.encode(), m) for m in by_text if m.where == "header"]
+        anywhere = [m for m in by_text if m.where == "anywhere"]
+        self._marks = [(m.text.encode(), m.kind) for m in anywhere if m.kind != "call"]
+        self._texts = needles(tuple(m.text.encode() for m in anywhere))
+        self._calls = _Openers([m for m in anywhere if m.kind == "call"])
+        self._starts = _Openers([m for m in by_text if m.where == "start"], _squeeze)
+        self._in_header = _Openers([m for m in by_text if m.where == "header"])
+        self._is_plain = not anywhere and not self._starts.styles
         self._utf8 = Utf8()
         # Bytes of the message not yet emitted, led by those of the first token that are.
         self._buffer = b""
@@ -152,7 +141,7 @@ class Watch:
         place, style = found
         begins = list(accumulate((length for _, length in self._tokens), initial=0))
         index = max(index for index, begin in enumerate(begins) if begin <= place)
-        while index and _is_inside(buffer[begins[index] : place][:1]):
+        while index and is_inside(buffer[begins[index] : place][:1]):
             index -= 1  # a grammar has whole characters, so the prefix must
         held = tuple(held for held, _ in self._tokens[index:])
         return CallStart(held, buffer[begins[index] : place], self._base + place, style)
@@ -168,22 +157,15 @@ class Watch:
 
     def _opener(self, buffer: bytes) -> tuple[int, Style | None] | None:
         """The first opener in the buffer's new part: its place and its style."""
-        if self.span == "header":
-            candidates = self._in_header
-        else:
-            candidates = [each for each in self._texts if each[1].kind == "call"]
         if self.span == "text" and self._is_fresh:
             rest = buffer[self._done :]
-            squeezed = _squeeze(rest)
-            for text, marker in self._starts:
-                if squeezed.startswith(text):
-                    return self._done + len(rest) - len(rest.lstrip()), marker.style
-        found = [
-            (place, marker.style)
-            for text, marker in candidates
-            if (place := buffer.find(text, self._done)) >= 0
-        ]
-        return min(found, key=lambda each: each[0], default=None)
+            index = self._starts.texts.which(_squeeze(rest))
+            if index is not None:
+                place = self._done + len(rest) - len(rest.lstrip())
+                return place, self._starts.styles[index]
+        openers = self._in_header if self.span == "header" else self._calls
+        found = openers.texts.find(buffer, self._done)
+        return None if found is None else (found[0], openers.styles[found[1]])
 
     def open_call(self, start: CallStart) -> list[Event]:
         """Say the text before the opener and take what follows for a call."""
@@ -210,7 +192,7 @@ class Watch:
         data = self._vocab.data(token)
         if self.span == "call":
             return []
-        if self.span != "header" and not self._texts and not self._starts:
+        if self.span != "header" and self._is_plain:
             self._base += len(data)
             return self._spoken(self._utf8.feed(data))
         self._buffer += data
@@ -260,11 +242,10 @@ class Watch:
         events: list[Event] = []
         while True:
             found = [
-                (place, text, marker.kind)
-                for text, marker in self._texts
-                if marker.kind != "call"
-                and (place := self._buffer.find(text, self._done)) >= 0
-                and (marker.kind != "answer" or self._base + place == 0)
+                (place, text, kind)
+                for text, kind in self._marks
+                if (place := self._buffer.find(text, self._done)) >= 0
+                and (kind != "answer" or self._base + place == 0)
             ]
             if not found:
                 break
@@ -278,16 +259,11 @@ class Watch:
 
     def _hold(self) -> int:
         """How many of the last bytes may be the beginning of a marker."""
-        if self.span == "text" and self._is_fresh:
-            squeezed = _squeeze(self._buffer[self._done :])
-            if any(text.startswith(squeezed) for text, _ in self._starts):
-                return len(self._buffer) - self._done
         rest = self._buffer[self._done :]
-        longest = max((len(text) for text, _ in self._texts), default=1)
-        for size in range(min(longest - 1, len(rest)), 0, -1):
-            if any(text.startswith(rest[-size:]) for text, _ in self._texts):
-                return size
-        return _cut_off(rest)
+        is_start = self.span == "text" and self._is_fresh
+        if is_start and self._starts.texts.is_beginning(_squeeze(rest)):
+            return len(rest)
+        return self._texts.held(rest) or cut_off(rest)
 
     def _say(self, end: int) -> list[Event]:
         """Emit the buffer up to `end` and let go of tokens that are wholly emitted.
@@ -300,7 +276,7 @@ class Watch:
         first = count = place = 0
         for index, (_, length) in enumerate(self._tokens, 1):
             place += length
-            if place <= self._done and not _is_inside(self._buffer[place : place + 1]):
+            if place <= self._done and not is_inside(self._buffer[place : place + 1]):
                 first, count = place, index
         del self._tokens[:count]
         self._buffer = self._buffer[first:]
@@ -330,19 +306,15 @@ class Watch:
         return said if is_cut else said + self._spoken(rest)
 
 
+class _Openers:
+    """Texts that open calls, and the way of calling that each begins."""
+
+    def __init__(
+        self, markers: Sequence[Marker], written: Callable[[bytes], bytes] = bytes
+    ) -> None:
+        self.texts = needles(tuple(written(m.text.encode()) for m in markers))
+        self.styles = [m.style for m in markers]
+
+
 def _squeeze(data: bytes) -> bytes:
     return data.translate(None, b" \t\r\n")
-
-
-def _is_inside(byte: bytes) -> bool:
-    """Whether a byte is inside a character of UTF-8, not its first."""
-    return b"\x80" <= byte < b"\xc0"
-
-
-def _cut_off(data: bytes) -> int:
-    """How many of the last bytes begin a character whose end is yet to come."""
-    for size in range(1, min(3, len(data)) + 1):
-        first = data[-size:][:1]
-        if not _is_inside(first):
-            return size if first >= (b"\xc0", b"\xe0", b"\xf0")[size - 1] else 0
-    return 0

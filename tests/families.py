@@ -12,6 +12,7 @@ from fakes import byte_vocab
 from engine import Sampling
 from engine.dialect import Dialect
 from engine.events import Event, ToolCall
+from engine.families import profile
 from engine.messages import Call, Message, ToolSpec
 from engine.profile import Profile
 from engine.sampler import Sampler
@@ -19,6 +20,29 @@ from engine.template import ChatTemplate
 from engine.toolcall import ToolChoice, Turn, TurnOptions
 from engine.vocab import Vocab
 from engine.watch import Watch, markers_for
+
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
+WEATHER = ToolSpec(
+    "get_weather",
+    "Weather.",
+    {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+)
+NOW = ToolSpec("now", "Time.", NOTHING)
+# A call of `get_weather`, as some families write it.
+SEOUL_CALLS = {
+    "hermes": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "서울"}}\n</tool_call>',
+    "qwen3-coder": "<tool_call>\n<function=get_weather>\n<parameter=city>\n서울\n</parameter>\n"
+    "</function>\n</tool_call>",
+    "lfm2": "<|tool_call_start|>[get_weather(city='서울')]<|tool_call_end|>",
+    "gemma4": '<|tool_call>call:get_weather{city:<|"|>서울<|"|>}<tool_call|>',
+    "mistral-v13": '[TOOL_CALLS]get_weather[ARGS]{"city": "서울"}',
+    "llama3": '{"name": "get_weather", "parameters": {"city": "서울"}}',
+}
 
 
 def control_texts(profile: Profile) -> list[str]:
@@ -37,6 +61,17 @@ def vocab_of(profile: Profile, words: Sequence[str] = ()) -> Vocab:
         text for text in profile.ends if text in texts and profile.ends[text] != "keep_sampling"
     ]
     return byte_vocab(texts, words=words, ends=ends)
+
+
+def vocab_for(name: str) -> Vocab:
+    """The same by the family's name, with ends for one that has none of its own."""
+    item = profile(name)
+    return vocab_of(item) if item.ends else byte_vocab()
+
+
+def end_of(name: str) -> str:
+    """What ends a message of a family."""
+    return next(text for text, what in profile(name).ends.items() if what != "keep_sampling")
 
 
 @dataclass
@@ -111,6 +146,21 @@ def play(turn: Turn, vocab: Vocab, ids: Sequence[int]) -> Played:
             expected = turn.constraint.allowed_summary() if turn.constraint else "anything"
             played.masked = f"{vocab.data(token)!r} behind {before!r}: allowed is {expected}"
             return played
+        played.events += turn.feed(token)
+        if turn.is_over:
+            break
+    return played
+
+
+def wander(turn: Turn, vocab: Vocab, seed: int, limit: int) -> Played:
+    """A model with random logits, that prefers what is not the inside of a text."""
+    chance, played = np.random.default_rng(seed), Played(turn)
+    sampler = Sampler(Sampling(seed=seed))
+    for _ in range(limit):
+        logits = chance.normal(size=vocab.n_vocab).astype(np.float32)
+        logits[[*b"\"<>}])'"]] += 4
+        logits[256:] += 4
+        token, _ = turn.choose(logits, sampler)
         played.events += turn.feed(token)
         if turn.is_over:
             break

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from fakes import byte_vocab
-from families import Played, pieces, play, turn_of, vocab_of
+from families import NOTHING, WEATHER, Played, pieces, play, turn_of, vocab_for, wander
+from families import NOW as CLOCK
 
-from engine import Sampling
 from engine.dialect import Dialect
 from engine.errors import UsageError
 from engine.events import Notice, Text, ToolCallStart
 from engine.families import profile, profiles
 from engine.messages import ToolSpec
 from engine.profile import Profile
-from engine.sampler import Sampler
 from engine.toolcall import ToolChoice, Turn
 from engine.vocab import Vocab
 
-NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
-WEATHER = ToolSpec(
-    "get_weather",
-    "Weather.",
-    {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-)
 TOOLS = [
     WEATHER,
-    ToolSpec("now", "Time.", NOTHING),
+    CLOCK,
     ToolSpec("browser_open", "Open.", NOTHING),
     ToolSpec("browser_shut", "Shut.", NOTHING),
 ]
 STYLES = [(name, style) for name, item in profiles().items() for style in item.styles]
-
-
-def vocab_for(name: str) -> Vocab:
-    item = profile(name)
-    return vocab_of(item) if item.ends else byte_vocab()
 
 
 def span_of(item: Profile) -> str:
@@ -50,24 +31,6 @@ def span_of(item: Profile) -> str:
 def turn_for(name: str, style: str | None, vocab: Vocab, **options) -> Turn:
     item = profile(name)
     return turn_of(item, vocab, TOOLS, style=style, span=span_of(item), **options)
-
-
-def walk(turn: Turn, vocab: Vocab, seed: int, limit: int = 400) -> Played:
-    """A model with random logits, that prefers what is not the inside of a text."""
-    chance, sampler, played = (
-        np.random.default_rng(seed),
-        Sampler(Sampling(seed=seed)),
-        Played(turn),
-    )
-    for _ in range(limit):
-        logits = chance.normal(size=vocab.n_vocab).astype(np.float32)
-        logits[[*b'"<>}])']] += 4  # what ends a text
-        logits[256:] += 4
-        token, _ = turn.choose(logits, sampler)
-        played.events += turn.feed(token)
-        if turn.is_over:
-            break
-    return played
 
 
 def begun(played: Played) -> list[str]:
@@ -101,7 +64,7 @@ def test_a_choice_calls_what_it_names_and_nothing_else(name, style, choice, name
     assert len(chosen) == names
     found = set()
     for seed in range(3):
-        played = walk(turn_for(name, style, vocab, choice=choice), vocab, seed)
+        played = wander(turn_for(name, style, vocab, choice=choice), vocab, seed, limit=400)
         found |= set(begun(played))
         assert begun(played), "no call"
     assert found <= set(chosen)
@@ -126,14 +89,14 @@ def test_under_none_no_opener_can_come(name, style):
 @pytest.mark.parametrize("name, style", STYLES)
 def test_under_none_a_model_that_says_anything_calls_nothing(name, style):
     vocab = vocab_for(name)
-    played = walk(turn_for(name, style, vocab, choice="none"), vocab, 7, limit=150)
+    played = wander(turn_for(name, style, vocab, choice="none"), vocab, 7, limit=150)
     assert not begun(played) and not played.turn.is_in_call
 
 
 @pytest.mark.parametrize("name", ["hermes", "qwen3-coder", "gemma4", "lfm2", "gpt-oss"])
 def test_after_a_call_a_demanded_one_is_not_demanded_again(name):
     vocab = vocab_for(name)
-    played = walk(turn_for(name, None, vocab, choice="now"), vocab, 1)
+    played = wander(turn_for(name, None, vocab, choice="now"), vocab, 1, limit=400)
     assert set(begun(played)) == {"now"}
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from fakes import byte_vocab, scripted_model
-from families import Played, pieces, play, turn_of, vocab_of
+from families import NOW, SEOUL_CALLS, WEATHER, Played, end_of, pieces, play, turn_of, vocab_for
 
 import engine
 from engine.errors import DeadEnd, NonFiniteLogits, UsageError
@@ -20,23 +20,7 @@ from engine.tools import Tool
 from engine.vocab import UNUSED, Vocab
 
 GREEDY = engine.Sampling(temperature=0)
-WEATHER = ToolSpec(
-    "get_weather",
-    "Weather.",
-    {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-)
-NOW = ToolSpec("now", "Time.", {"type": "object", "properties": {}, "additionalProperties": False})
 THINKING = [name for name, item in profiles().items() if item.thinking is not None]
-
-
-def vocab_for(name: str) -> Vocab:
-    item = profile(name)
-    return vocab_of(item) if item.ends else byte_vocab()
 
 
 def start(name: str, text: str, span: str = "text", **options) -> Played:
@@ -47,10 +31,6 @@ def start(name: str, text: str, span: str = "text", **options) -> Played:
 
 def said(played: Played, kind: type) -> str:
     return "".join(event.text for event in played.events if isinstance(event, kind))
-
-
-def end_of(name: str) -> str:
-    return next(text for text, what in profile(name).ends.items() if what != "keep_sampling")
 
 
 # Thinking
@@ -202,15 +182,6 @@ TEMPLATE = """
 {%- endfor %}
 {%- if add_generation_prompt %}{{- 'assistant: ' }}{% endif %}
 """
-SEOUL = {
-    "hermes": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "서울"}}\n</tool_call>',
-    "qwen3-coder": "<tool_call>\n<function=get_weather>\n<parameter=city>\n서울\n</parameter>\n"
-    "</function>\n</tool_call>",
-    "lfm2": "<|tool_call_start|>[get_weather(city='서울')]<|tool_call_end|>",
-    "gemma4": '<|tool_call>call:get_weather{city:<|"|>서울<|"|>}<tool_call|>',
-    "mistral-v13": '[TOOL_CALLS]get_weather[ARGS]{"city": "서울"}',
-    "llama3": '{"name": "get_weather", "parameters": {"city": "서울"}}',
-}
 
 
 class Told:
@@ -246,19 +217,19 @@ def one(events: list, kind: type):
     return found
 
 
-@pytest.mark.parametrize("name", SEOUL)
+@pytest.mark.parametrize("name", SEOUL_CALLS)
 def test_a_call_is_made_and_answered_in_every_notation(name):
     told = Told(name)
-    told.say("Let me see. " * (name != "llama3") + SEOUL[name], "좋아요")
+    told.say("Let me see. " * (name != "llama3") + SEOUL_CALLS[name], "좋아요")
     events = list(told.chat.stream("?"))
     assert one(events, ToolCall).arguments == {"city": "서울"}
     assert (told.runs, one(events, Finish).reason) == (["서울"], "end_turn")
 
 
-@pytest.mark.parametrize("name", SEOUL)
+@pytest.mark.parametrize("name", SEOUL_CALLS)
 def test_a_model_that_wants_to_end_at_every_token_of_a_call_ends_behind_it(name):
     told = Told(name, tool_choice="required", force=False)
-    vocab, ids = told.model.vocab, pieces(told.model.vocab, SEOUL[name])
+    vocab, ids = told.model.vocab, pieces(told.model.vocab, SEOUL_CALLS[name])
 
     def logits(step: int) -> np.ndarray:
         found = np.linspace(0, -1, vocab.n_vocab, dtype=np.float32)
@@ -272,9 +243,9 @@ def test_a_model_that_wants_to_end_at_every_token_of_a_call_ends_behind_it(name)
     assert (told.runs, one(events, Finish).reason) == (["서울"], "end_turn")
 
 
-@pytest.mark.parametrize("name", SEOUL)
+@pytest.mark.parametrize("name", SEOUL_CALLS)
 def test_a_call_cut_off_anywhere_by_max_tokens_is_never_run(name):
-    text = "So " * (name != "llama3") + SEOUL[name]
+    text = "So " * (name != "llama3") + SEOUL_CALLS[name]
     length = len(pieces(vocab_for(name), text))
     held = 9 if name == "llama3" else 0  # what is said before the call is known as one
     for limit in range(4 + held, length, 5):
@@ -290,24 +261,24 @@ def test_a_call_cut_off_anywhere_by_max_tokens_is_never_run(name):
         assert kept.endswith("assistant: So " if name != "llama3" else "assistant: ")
 
 
-@pytest.mark.parametrize("name", SEOUL)
+@pytest.mark.parametrize("name", SEOUL_CALLS)
 def test_the_context_s_end_inside_a_call_drops_it_and_the_chat_goes_on(name):
     whole = Told(name)
     whole.say("hm")
     list(whole.chat.stream("?"))
-    length = len(pieces(whole.model.vocab, SEOUL[name]))
+    length = len(pieces(whole.model.vocab, SEOUL_CALLS[name]))
     told = Told(name, n_ctx=len(whole.chat.sequence) - 3 + length - 2)
-    told.say(SEOUL[name])
+    told.say(SEOUL_CALLS[name])
     events = list(told.chat.stream("?"))
     assert (one(events, Finish).reason, told.runs) == ("context_full", [])
     assert "dropped" in one(events, Notice).text
 
 
 @pytest.mark.parametrize("value, error", [(np.nan, NonFiniteLogits), (-np.inf, NonFiniteLogits)])
-@pytest.mark.parametrize("name", SEOUL)
+@pytest.mark.parametrize("name", SEOUL_CALLS)
 def test_logits_without_a_number_inside_a_call_are_an_error_and_leave_no_call(name, value, error):
     told = Told(name, force=False)
-    told.say(SEOUL[name])
+    told.say(SEOUL_CALLS[name])
     bad = np.full(told.model.vocab.n_vocab, value, dtype=np.float32)
     if value == -np.inf:
         bad[told.model.vocab.ids[end_of(name)]] = 20.0  # the end is all that it wants
@@ -334,7 +305,8 @@ def test_a_grammar_that_the_vocabulary_can_t_go_on_with_is_a_dead_end():
 
 def test_a_whole_call_is_run_though_one_behind_it_is_broken():
     told = Told("hermes", constrain=False)
-    told.say(SEOUL["hermes"] + "\nand\n" + SEOUL["hermes"].replace('"city"', "city"), "ok")
+    call = SEOUL_CALLS["hermes"]
+    told.say(call + "\nand\n" + call.replace('"city"', "city"), "ok")
     events = list(told.chat.stream("?"))
     assert told.runs == ["서울"] and one(events, Finish).reason == "end_turn"
     told_model = [message for message in told.chat.messages if message.role == "tool"]
@@ -344,7 +316,7 @@ def test_a_whole_call_is_run_though_one_behind_it_is_broken():
 
 @pytest.mark.parametrize("name", ["hermes", "qwen3-coder", "lfm2", "gemma4"])
 def test_bytes_that_are_no_text_can_t_come_inside_a_call(name):
-    text, _, rest = SEOUL[name].partition("서울")
+    text, _, rest = SEOUL_CALLS[name].partition("서울")
     vocab = vocab_for(name)
     for wrong in (b"\xff", b"\xc3<", "서".encode()[:2] + b"a"):
         for constrain in (True, False):
@@ -357,7 +329,7 @@ def test_bytes_that_are_no_text_can_t_come_inside_a_call(name):
 
 @pytest.mark.parametrize("name", ["hermes", "qwen3-coder"])
 def test_characters_split_over_tokens_are_said_whole(name):
-    played = start(name, "서울 😀 " + SEOUL[name] + end_of(name))
+    played = start(name, "서울 😀 " + SEOUL_CALLS[name] + end_of(name))
     assert said(played, Text) == "서울 😀 "
     assert all("\ufffd" not in getattr(event, "text", "") for event in played.events)
     assert played.calls == [("get_weather", {"city": "서울"})]

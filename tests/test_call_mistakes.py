@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from families import Played, pieces, play, turn_of, vocab_of
+from families import NOW, Played, pieces, play, turn_of, vocab_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +33,6 @@ WEATHER = ToolSpec(
         "additionalProperties": False,
     },
 )
-NOW = ToolSpec("now", "Time.", {"type": "object", "properties": {}, "additionalProperties": False})
 BROKEN = None
 CITY = {"city": "서울"}
 BOTH = {"city": "서울", "days": 2}

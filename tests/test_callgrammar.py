@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from fakes import scripted_model
-from families import Played, pieces, play, turn_of, vocab_of
+from families import (
+    NOTHING,
+    NOW,
+    SEOUL_CALLS,
+    WEATHER,
+    Played,
+    end_of,
+    pieces,
+    play,
+    turn_of,
+    vocab_of,
+    wander,
+)
 
 import engine
 from engine.dialect import Dialect
@@ -13,29 +24,14 @@ from engine.errors import SchemaError
 from engine.events import Notice, ToolCall, ToolResult
 from engine.families import profile
 from engine.messages import ToolSpec
-from engine.sampler import Sampler
 from engine.tools import Tool
 
 OBJECT = "object"
-NOTHING = {"type": OBJECT, "properties": {}, "additionalProperties": False}
-CITY = {"type": OBJECT, "properties": {"city": {"type": "string"}}, "required": ["city"]}
-WEATHER, NOW = ToolSpec("get_weather", "", CITY), ToolSpec("now", "", NOTHING)
 NOTATIONS = ["hermes", "qwen3-coder", "gemma4", "lfm2", "minicpm5", "minimax-m3", "deepseek-v3.2"]
-SEOUL = {
-    "hermes": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "서울"}}\n</tool_call>',
-    "qwen3-coder": "<tool_call>\n<function=get_weather>\n<parameter=city>\n서울\n</parameter>\n"
-    "</function>\n</tool_call>",
-    "lfm2": "<|tool_call_start|>[get_weather(city='서울')]<|tool_call_end|>",
-    "gemma4": '<|tool_call>call:get_weather{city:<|"|>서울<|"|>}<tool_call|>',
-}
 TEMPLATE = """
 {%- for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}
 {%- if add_generation_prompt %}{{- 'assistant: ' }}{% endif %}
 """
-
-
-def end_of(name: str) -> str:
-    return next(iter(profile(name).ends))
 
 
 def walk(name: str, tools: list[ToolSpec], seed: int, limit: int = 2500) -> Played:
@@ -43,17 +39,7 @@ def walk(name: str, tools: list[ToolSpec], seed: int, limit: int = 2500) -> Play
     item = profile(name)
     vocab = vocab_of(item)
     turn = turn_of(item, vocab, tools, choice="required")
-    chance = np.random.default_rng(seed)
-    sampler, played = Sampler(engine.Sampling(seed=seed)), Played(turn)
-    for _ in range(limit):
-        logits = chance.normal(size=vocab.n_vocab).astype(np.float32)
-        logits[[*b"\"<>}])'"]] += 4
-        logits[256:] += 4
-        token, _ = turn.choose(logits, sampler)
-        played.events += turn.feed(token)
-        if turn.is_over:
-            break
-    return played
+    return wander(turn, vocab, seed, limit)
 
 
 # One bad schema among fifty tools
@@ -166,7 +152,7 @@ def test_of_fifty_tools_with_one_hostile_schema_forty_nine_work(name):
     with model.chat(tools=tools, sampling=engine.Sampling(temperature=0)) as chat:
         assert len(chat.tools) == 49 and "tool_17" not in [each.name for each in chat.tools]
         for index in (0, 49):
-            text = SEOUL[name].replace("get_weather", f"tool_{index}")
+            text = SEOUL_CALLS[name].replace("get_weather", f"tool_{index}")
             model.backend.say(pieces(model.vocab, text + end_of(name) + "ok" + end_of(name)))
             events = list(chat.stream("?"))
             assert next(e for e in events if isinstance(e, ToolResult)).content == "done"
@@ -185,7 +171,7 @@ def test_unconstrained_a_hostile_schema_disturbs_no_call(name, schema):
     tools = [ToolSpec("bad", "", schema), WEATHER]
     for called in ("get_weather", "bad"):
         turn = turn_of(profile(name), vocab, tools, constrain=False)
-        text = SEOUL[name].replace("get_weather", called)
+        text = SEOUL_CALLS[name].replace("get_weather", called)
         played = play(turn, vocab, pieces(vocab, text + end_of(name)))
         assert played.calls == [(called, {"city": "서울"})]
 

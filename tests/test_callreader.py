@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from engine import Sampling
 from engine.callreader import CallReader, python_value
+from engine.dialect import Dialect
 from engine.errors import GrammarError
 from engine.events import Event, Text, ToolCall, ToolCallDelta
 from engine.families import profile
@@ -259,6 +260,21 @@ ESCAPES = ["a", "서", "😀", "7", '"', "'"]
 ESCAPES += ["\\'", "\\n", "\\\\", "\\x41", "\\u00e9", "\\101", "\\7", "\\U0001F600"]
 
 
+@dataclass
+class Told:
+    """What a matcher tells of a text."""
+
+    marks: list[tuple[str, int, bool]]
+    whole: bytes
+    certain: int
+
+    def progress(self, skip: int = 0) -> tuple[list[tuple[str, int, bool]], int]:
+        return self.marks[skip:], self.certain
+
+    def text(self, begin: int, end: int) -> bytes:
+        return self.whole[begin:end]
+
+
 def streamed(kind: str, inside: bytes, cuts: list[int]) -> str:
     """What a reader says of one value of this kind, as the text is certain up to each cut."""
     text = b"f" + inside
@@ -267,7 +283,7 @@ def streamed(kind: str, inside: bytes, cuts: list[int]) -> str:
     reader, out, steps = CallReader(lambda name: "1"), "", sorted({*cuts, len(text)})
     for step in steps:
         ended = [(kind, step, True), ("object", step, True)] if step == len(text) else []
-        events = reader.take([*begun, *ended], step, lambda begin, end: text[begin:end])
+        events = reader.take(Told([*begun, *ended], text, step))
         out += "".join(event.text for event in events if isinstance(event, ToolCallDelta))
     assert json.loads(out) == reader.calls[0].arguments()
     return out
@@ -329,7 +345,7 @@ def test_arguments_that_are_no_json_object_are_a_grammar_error(text):
     reader = CallReader(lambda name: "1")
     begun = [("name", 0, False), ("name", 1, True), ("arguments", 1, False)]
     whole = b"f" + text.encode()
-    reader.take([*begun, ("arguments", len(whole), True)], len(whole), lambda a, b: whole[a:b])
+    reader.take(Told([*begun, ("arguments", len(whole), True)], whole, len(whole)))
     if text:
         with pytest.raises(GrammarError, match="'f'"):
             reader.calls[0].arguments()
@@ -341,5 +357,30 @@ def test_halves_of_characters_do_not_reach_a_tool():
     text = b'{"\\ud83d": ["\\ud83d\\ude00", "\\ude00"]}'
     reader = CallReader(lambda name: "1")
     marks = [("name", 0, False), ("name", 0, True), ("arguments", 0, False)]
-    reader.take([*marks, ("arguments", len(text), True)], len(text), lambda a, b: text[a:b])
+    reader.take(Told([*marks, ("arguments", len(text), True)], text, len(text)))
     assert reader.calls[0].arguments() == {"\ufffd": ["😀", "\ufffd"]}
+
+
+def test_each_mark_of_a_long_list_is_told_once():
+    item = profile("gemma4")
+    vocab, quote = vocab_of(item), '<|"|>'
+    schema = {"type": "object", "properties": {"l": {"type": "array", "items": {"type": "string"}}}}
+    matcher = Dialect(item, item.style(), vocab).matcher([ToolSpec("f", "", schema)])
+    told: list[tuple[str, int, bool]] = []
+    reader = CallReader(lambda name: "1")
+
+    class Heard:
+        text = matcher.text
+
+        def progress(self, skip: int = 0) -> tuple[list[tuple[str, int, bool]], int]:
+            marks, certain = matcher.progress(skip)
+            told.extend(marks)
+            return marks, certain
+
+    items = [f"{index}" for index in range(300)]
+    wire = ",".join(f"{quote}{each}{quote}" for each in items)
+    for token in pieces(vocab, f"<|tool_call>call:f{{l:[{wire}]}}<tool_call|>"):
+        matcher.advance(token)
+        reader.take(Heard())
+    assert told == matcher.progress()[0] and len(told) > 2 * len(items)
+    assert reader.calls[0].arguments() == {"l": items}

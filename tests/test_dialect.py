@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fakes import byte_vocab
+from families import WEATHER
 
+from engine import dialect as dialect_module
 from engine.callreader import CallReader
-from engine.dialect import Dialect
+from engine.dialect import Dialect, Written
 from engine.errors import GrammarError
 from engine.families import profile
+from engine.grammar import Grammar
 from engine.messages import ToolSpec
 
-WEATHER = ToolSpec(
-    "get_weather",
-    "Weather.",
-    {
-        "type": "object",
-        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-        "required": ["city"],
-        "additionalProperties": False,
-    },
-)
 ADD = ToolSpec(
     "add",
     "Add.",
@@ -63,7 +58,7 @@ def match(found: Dialect, tools, text: str, **options):
 def read(matcher) -> tuple[str, dict]:
     """The one call that a matcher's captures tell."""
     reader = CallReader(lambda name: "call_1", "code_interpreter")
-    reader.take(*matcher.progress(), matcher.text)
+    reader.take(matcher)
     (call,) = reader.calls
     return call.name, call.arguments()
 
@@ -182,3 +177,63 @@ def test_a_prefix_that_came_along_with_the_opener_is_swallowed():
     ) in '음. <tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>'.encode():
         matcher.advance(byte)
     assert matcher.is_accepting
+
+
+def test_a_grammar_is_written_once_for_all_dialects_of_a_vocabulary_and_equal_tools():
+    found = dialect("qwen3-coder")
+    first = found.grammar([WEATHER, ADD], prefix=b"so ")
+    again = replace(found, encode=None).grammar([replace(WEATHER), replace(ADD)], prefix=b"so ")
+    assert again is first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tools": [ADD, WEATHER]},
+        {"tools": [replace(WEATHER, name="get")]},
+        {"prefix": b"so "},
+        {"is_loose": True},
+        {"is_lenient": True},
+        {"or_answer": True},
+        {"style": profile("llama3").style("function_tag")},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_a_grammar_depends_on_makes_it_another(change):
+    given = {"tools": [WEATHER, ADD]}
+    found = dialect("generic")
+    found = replace(found, style=replace(found.style, answer="no"))
+    plain = found.grammar(**given)
+    assert found.grammar(**{**given, **change}) != plain
+    assert found.grammar(**given) is plain
+
+
+def test_a_schema_that_was_written_into_makes_another_grammar():
+    properties = {"a": {"const": 1}, "b": {"type": "string"}}
+    tool = ToolSpec("f", "", {"type": "object", "properties": properties})
+    found = dialect("generic")
+    seen = [found.grammar([tool])]
+    properties["a"] = {"const": True}  # equal to 1 in Python
+    seen.append(found.grammar([tool]))
+    properties["a"] = properties.pop("a")  # the order in which they have to come
+    seen.append(found.grammar([tool]))
+    assert len({grammar.source for grammar in seen}) == 3
+
+
+@pytest.mark.parametrize("limit, kept", [("MAX_WRITTEN", 3), ("MAX_CHARACTERS", 3 * 10)])
+def test_of_many_grammars_those_used_last_stay_written(monkeypatch, limit, kept):
+    monkeypatch.setattr(dialect_module, limit, kept)
+    written, made = Written(), []
+
+    def grammar(key: int) -> Grammar:
+        def write() -> Grammar:
+            made.append(key)
+            return Grammar.from_lark("x" * 10)
+
+        return written.grammar(key, None, write)
+
+    for key in (1, 2, 3, 1, 4, 5, 1):
+        grammar(key)
+    assert made == [1, 2, 3, 4, 5] and len(written) == 3
+    grammar(2)
+    assert made[-1] == 2

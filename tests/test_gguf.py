@@ -33,6 +33,7 @@ from engine.errors import GGUFError, ModelError, ModelNotFound, UnsuitableModel
 from engine.fit import check_suitable, memory
 from engine.gguf import Skipped, check_complete, read_header
 from engine.gguf.types import TENSOR_TYPES
+from engine.loading import LoadOptions
 
 HEAD = len(header(llama_metadata(), llama_tensors()))
 
@@ -519,7 +520,7 @@ def test_the_memory_estimate_is_what_llama_cpp_allocates(n_ctx, smollm2_path, mo
     found = memory(read_header(smollm2_path), n_ctx)
     log = llama.start()
     monkeypatch.setattr(log, "lines", deque())  # all of them
-    llama.LlamaBackend(smollm2_path, llama.LoadOptions(n_ctx=n_ctx, gpu_layers=0)).close()
+    llama.LlamaBackend(smollm2_path, LoadOptions(n_ctx=n_ctx, gpu_layers=0)).close()
     text = " ".join(log.lines)
     mib = {
         kind: sum(float(size) for size in re.findall(rf"{kind} buffer size =\s*([\d.]+) MiB", text))

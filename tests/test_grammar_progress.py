@@ -86,6 +86,30 @@ def test_what_is_certain_stays_and_does_not_depend_on_how_the_text_was_cut(gramm
     assert single.progress() == steps[-1]
 
 
+@pytest.mark.parametrize("grammar, text", TEXTS)
+def test_what_was_told_can_be_left_out_and_the_rest_stays_the_same(grammar, text):
+    single, told = lark(grammar), 0
+    for byte in text.encode():
+        assert single.advance_bytes(bytes([byte]))
+        marks, place = single.progress()
+        for skip in range(told + 1):
+            assert single.progress(skip) == (marks[skip:], place)
+        told = len(marks)
+    assert single.progress(told)[0] == single.progress(told + 9)[0] == []
+    assert single.advance(END)
+    marks, place = single.progress()
+    assert single.progress(told) == (marks[told:], place)
+
+
+@pytest.mark.parametrize("grammar", sorted({grammar for grammar, _ in TEXTS}))
+def test_what_was_told_can_be_left_out_on_random_walks(grammar):
+    chance, told = random.Random(grammar), 0
+    for place in walks.random_walk(lark(grammar), chance, 60):
+        marks, certain = place.progress()
+        assert place.progress(told) == (marks[told:], certain)
+        told = len(marks)
+
+
 def check_steps(steps: list[tuple[list[tuple[str, int, bool]], int]]) -> None:
     """What was certain stays, and what comes is behind the place."""
     for (marks, place), (later, further) in pairwise(steps):

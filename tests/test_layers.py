@@ -13,8 +13,19 @@ ENGINE = Path(__file__).parents[1] / "engine"
 # A module imports only from its own layer's row or from rows above it in this table.
 LAYERS: list[set[str]] = [
     {"errors", "messages", "events", "resources", "saved", "_version"},
-    {"gguf", "tokenbytes", "special", "pretokenizers", "vocab", "fit", "store", "repository", "hub"}
-    | {"backend", "llama", "device", "_native"},
+    {
+        "gguf",
+        "utf8",
+        "tokenbytes",
+        "special",
+        "pretokenizers",
+        "vocab",
+        "fit",
+        "store",
+        "repository",
+        "hub",
+    }
+    | {"backend", "loading", "question", "llama", "device", "utf8", "_native"},
     {
         "profile",
         "family_file",
@@ -25,8 +36,9 @@ LAYERS: list[set[str]] = [
         "prompt",
         "sequence",
     },
-    {"constraint", "grammar", "callgrammar", "dialect", "sampler"} | {"framing", "probing"},
-    {"watch", "decode", "callreader"},
+    {"constraint", "grammar", "callvalues", "callgrammar", "dialect", "sampler"}
+    | {"framing", "probing"},
+    {"needles", "watch", "decode", "callreader"},
     {"tools", "callfollower", "toolcall", "model", "answer", "course", "pending"}
     | {"asynchronous", "turns", "chat"},
     {"cli", "__init__", "__main__"},

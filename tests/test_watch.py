@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from engine.events import Control, Text, Thinking
 from engine.profile import Header
-from engine.watch import CallStart, Marker, Utf8, Watch
+from engine.utf8 import Utf8
+from engine.watch import CallStart, Marker, Watch
 
 KOREAN = "서울은 맑고 22도입니다. 👨‍👩‍👧 e\u0301"
 CALL = Marker("call", "<tool_call>", None)

@@ -395,9 +395,9 @@ class NativeConstraint:
     def captures(self) -> list[tuple[str, bytes]]:
         return self._matcher.captures()
 
-    def progress(self) -> tuple[list[tuple[str, int, bool]], int]:
+    def progress(self, skip: int = 0) -> tuple[list[tuple[str, int, bool]], int]:
         try:
-            return self._matcher.progress()
+            return self._matcher.progress(skip)
         except _LATE as error:
             raise self._limited(error) from error
 

@@ -386,12 +386,14 @@ void bind_grammar(nb::module_& m) {
              })
         .def(
             "progress",
-            [](Matcher& self) {
-                auto found = without_lock([&] { return self.progress(); });
+            [](Matcher& self, std::size_t skip) {
+                auto found = without_lock([&] { return self.progress(skip); });
                 return std::pair(std::move(found.marks), found.certain_to);
             },
+            "skip"_a = 0,
             "The begins and ends of captures (name, place, is an end) that are certain however the "
-            "text goes on, and the place before which there are no others.")
+            "text goes on, and the place before which there are no others. Without the first "
+            "`skip`, which were told before and cost nothing.")
         .def(
             "text",
             [](const Matcher& self, std::size_t begin, std::size_t end) {

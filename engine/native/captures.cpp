@@ -240,35 +240,41 @@ std::span<const Captures::Reading> Captures::whole(const Readings& readings) {
     return {at, at == readings.end() ? 0U : 1U};
 }
 
-/// Looks at the first way in full, and at each other one back to where it parts from that.
-Captures::Progress Captures::progress(std::span<const Reading> readings,
-                                      std::uint32_t length) const {
+/// Looks at the first way back to what is skipped, and at each other one back to where it parts
+/// from that.
+Captures::Progress Captures::progress(std::span<const Reading> readings, std::uint32_t length,
+                                      std::size_t skip) const {
     Progress out{{}, length};
     if (readings.empty()) return out;
+    const auto count_of = [&](const Reading& one) { return events_[one.history].count; };
+    const std::size_t fewest = std::ranges::min(readings | std::views::transform(count_of));
+    const std::size_t from = std::min(skip, fewest);
     std::uint32_t event = readings[0].history;
-    std::vector<std::uint32_t> first(events_[event].count);
-    for (; event != 0; event = events_[event].before) first[events_[event].count - 1] = event;
-    std::size_t common = first.size();
+    std::vector<std::uint32_t> first(events_[event].count - from); // its marks behind those skipped
+    for (; events_[event].count > from; event = events_[event].before)
+        first[events_[event].count - from - 1] = event;
+    std::size_t common = from + first.size();
     std::vector<std::uint32_t> own;
     for (const Reading& reading : readings.subspan(1)) {
         own.clear();
         event = reading.history;
         const auto is_shared = [&] {
             const std::size_t count = events_[event].count;
-            return count == 0 || (count <= first.size() && first[count - 1] == event);
+            if (count <= from) return true;
+            return count <= from + first.size() && first[count - from - 1] == event;
         };
         for (; !is_shared(); event = events_[event].before) own.push_back(event);
         std::size_t same = events_[event].count;
         if (same > common) continue;
         auto next = own.rbegin();
         for (; next != own.rend() && same < common; ++next, ++same)
-            if (events_[*next].mark != events_[first[same]].mark) break;
+            if (events_[*next].mark != events_[first[same - from]].mark) break;
         if (same < common) common = same, out.certain_to = length;
         if (next != own.rend()) out.certain_to = std::min(out.certain_to, events_[*next].mark.at);
     }
-    if (common < first.size())
-        out.certain_to = std::min(out.certain_to, events_[first[common]].mark.at);
-    for (std::size_t i = 0; i < common; ++i) out.marks.push_back(events_[first[i]].mark);
+    if (common < from + first.size())
+        out.certain_to = std::min(out.certain_to, events_[first[common - from]].mark.at);
+    for (std::size_t i = skip; i < common; ++i) out.marks.push_back(events_[first[i - from]].mark);
     return out;
 }
 

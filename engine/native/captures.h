@@ -61,12 +61,14 @@ class Captures {
         bool operator==(const Mark&) const = default;
     };
     /// The marks that all ways of reading a text of `length` bytes have in common, in order, and
-    /// the place before which there are no others: the first of any way that is not common.
+    /// the place before which there are no others: the first of any way that is not common. The
+    /// first `skip` of them, known to be common, are left out, and not looked at.
     struct Progress {
         std::vector<Mark> marks;
         std::uint32_t certain_to;
     };
-    Progress progress(std::span<const Reading> readings, std::uint32_t length) const;
+    Progress progress(std::span<const Reading> readings, std::uint32_t length,
+                      std::size_t skip) const;
     /// The way in which the text is whole; none if it isn't.
     static std::span<const Reading> whole(const Readings& readings);
 

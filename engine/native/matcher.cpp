@@ -198,7 +198,7 @@ const Captures::Readings& Matcher::readings() {
     return readings_.back();
 }
 
-Matcher::Progress Matcher::progress() {
+Matcher::Progress Matcher::progress(std::size_t skip) {
     const auto lock = grammar_->lock();
     refresh();
     const auto& names = grammar_->grammar().captures;
@@ -206,7 +206,7 @@ Matcher::Progress Matcher::progress() {
     if (names.empty()) return out;
     const Captures::Readings& now = readings();
     const auto found = grammar_->captures().progress(
-        is_ended_ ? Captures::whole(now) : std::span(now), out.certain_to);
+        is_ended_ ? Captures::whole(now) : std::span(now), out.certain_to, skip);
     for (const auto& [which, at, is_end] : found.marks)
         out.marks.emplace_back(names[which], at, is_end);
     out.certain_to = found.certain_to;

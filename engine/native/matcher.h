@@ -55,13 +55,14 @@ class Matcher {
     /// their beginnings.
     std::vector<std::pair<std::string, std::string>> captures();
     /// Where captures begin and end, as far as that is certain however the text goes on, in order;
-    /// and the place before which nothing else does. Cheap after each advance: a step's bytes are
-    /// read once.
+    /// and the place before which nothing else does. Without the first `skip`, which were told
+    /// before in this text. Cheap after each advance: a step's bytes are read once, and what is
+    /// skipped costs nothing.
     struct Progress {
         std::vector<std::tuple<std::string, std::uint32_t, bool>> marks; // name, place, is an end
         std::uint32_t certain_to;
     };
-    Progress progress();
+    Progress progress(std::size_t skip = 0);
     /// A stretch of the text so far, whose places the captures count; empty beyond its end.
     std::string_view text(std::size_t begin, std::size_t end) const {
         const std::string_view all = text_;

@@ -11,7 +11,8 @@ import engine
 from engine import _native
 from engine.errors import Cancelled, ContextFull, UsageError
 from engine.events import Finish, Text, Token, ToolCall, ToolResult
-from engine.llama import LlamaBackend, LoadOptions
+from engine.llama import LlamaBackend
+from engine.loading import LoadOptions
 
 pytestmark = pytest.mark.live
 GREEDY = engine.Sampling(temperature=0)
