@@ -31,11 +31,7 @@ from engine.vocab import Vocab
 
 if TYPE_CHECKING:
     from engine.chat import Answer, Chat
-<<<<<<< HEAD
-    from engine.llama import FlashAttention
     from engine.tools.approval import Approvals
-=======
->>>>>>> six-rev
 
 _NUMBER: Final[tuple[type, ...]] = (int, float)
 # By the file's names: ours, and the types that a value may have.
