@@ -155,6 +155,21 @@ class Chat:
         given = check_results(self.pending, results)
         yield from self._exclusively(self._resumed(given, terms))
 
+    def go_on(self, **options: Unpack[AnswerOptions]) -> Iterator[Event]:
+        """Go on where an answer stopped behind results: a step limit, a deadline, a condition.
+
+        Raises UsageError where the last message is no result, or calls are `pending`.
+        """
+        terms = self._terms(**options)
+        if self.pending or not self.messages or self.messages[-1].role != "tool":
+            due = ", ".join(call.id for call in self.pending)
+            raise UsageError(
+                f"results are due for {due}; give them with resume()"
+                if due
+                else "there is nothing to go on with: the last answer came to its end"
+            )
+        yield from self._exclusively(self._turns.answer(terms))
+
     def run(self, text: str, **options: Unpack[AnswerOptions]) -> Answer:
         """Like `stream`, but waits: the whole answer, parsed where `response_format` is given."""
         return answer_of(self.stream(text, **options), options.get("response_format"))

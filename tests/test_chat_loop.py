@@ -253,6 +253,26 @@ def test_a_direct_result_is_the_answer_and_a_direct_error_is_told_to_the_model(m
     assert [result.is_error for result in answer.results] == [True, False]
 
 
+def test_an_answer_that_stopped_at_a_limit_goes_on_from_there(model):
+    say(model, call("double", n=1), call("double", n=2), "done")
+    with model.chat(tools=[double], sampling=GREEDY) as chat:
+        assert end(list(chat.stream("?", stop=engine.steps(1)))).reason == "stop"
+        length = len(chat.sequence)
+        events = list(chat.go_on())
+        assert (end(events).reason, end(events).usage.steps) == ("end_turn", 2)
+        assert end(events).usage.prefilled_again == 0 and len(chat.sequence) > length
+        with pytest.raises(UsageError, match="came to its end"):
+            list(chat.go_on())
+
+
+def test_going_on_wants_the_results_that_are_due(model):
+    say(model, call("look", n=1))
+    with model.chat(tools=[CLIENT], sampling=GREEDY) as chat:
+        list(chat.stream("?"))
+        with pytest.raises(UsageError, match="due for call_1"):
+            list(chat.go_on())
+
+
 # --- approval
 
 

@@ -150,6 +150,12 @@ class Session:
             lambda cancelled: self.chat.retry(max_tokens=self.max_tokens, cancelled=cancelled)
         )
 
+    def go_on(self) -> None:
+        """Go on with an answer that stopped at a limit."""
+        self._answer(
+            lambda cancelled: self.chat.go_on(max_tokens=self.max_tokens, cancelled=cancelled)
+        )
+
     def _answer(self, start: Callable[[Callable[[], bool]], Iterator[Event]]) -> None:
         with self._interrupts.working():
             try:
@@ -164,6 +170,8 @@ class Session:
 
     def _count(self, finish: Finish) -> None:
         self.last = finish
+        if finish.reason == "step_limit" and not self._options.json:
+            self.console.note("(/continue goes on)", "dim")
         self.answers += 1
         self.generated += finish.usage.completion_tokens
         self.prefilled += finish.usage.prefilled

@@ -218,6 +218,11 @@ def _retry(session: Session, argument: str) -> None:
     session.retry()
 
 
+@_command("/continue", "Go on with an answer that stopped at the limit of steps.")
+def _continue(session: Session, argument: str) -> None:
+    session.go_on()
+
+
 @_command("/quit", "Leave.")
 def _quit(session: Session, argument: str) -> None:
     session.is_over = True
