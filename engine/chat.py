@@ -24,6 +24,7 @@ from engine.pending import abandon, check_results, pending, put_results
 from engine.sampler import Sampler
 from engine.saved import SavedChat, read_chat, write_chat
 from engine.sequence import Sequence as TokenSequence
+from engine.toolcall import ToolChoice
 from engine.tools import Failure, Tool, as_tool
 from engine.tools.result import content_of
 from engine.turns import ChatOptions, Terms, Turns
@@ -36,7 +37,8 @@ class AnswerOptions(TypedDict, total=False):
 
     `max_tokens` bounds each message of the model, `deadline` is in seconds from now. `stop` is one
     condition or several, asked after each step that called tools. `response_format` is a JSON
-    Schema, a Pydantic model or a Grammar. With `run_tools` False, and at calls of tools that have
+    Schema, a Pydantic model or a Grammar. `tool_choice` is the chat's own where it is not given;
+    it acts on the mask alone, so that nothing is computed anew. With `run_tools` False, and at calls of tools that have
     no function, the answer ends with `tool_use`. `cancelled` is asked all the time; once it
     answers True the answer ends.
     """
@@ -45,6 +47,7 @@ class AnswerOptions(TypedDict, total=False):
     deadline: float | None
     stop: StopCondition | Sequence[StopCondition] | None
     response_format: Any
+    tool_choice: str | Sequence[str]
     run_tools: bool
     cancelled: Callable[[], bool] | None
 
@@ -212,6 +215,7 @@ class Chat:
         deadline: float | None = None,
         stop: StopCondition | Sequence[StopCondition] | None = None,
         response_format: Any = None,
+        tool_choice: str | Sequence[str] | None = None,
         run_tools: bool = True,
         cancelled: Callable[[], bool] | None = None,
     ) -> Terms:
@@ -226,6 +230,10 @@ class Chat:
             Course(turns.options.max_steps, condition),
             response,
             Sampler(self.sampling),
+            ToolChoice.parse(
+                turns.options.tool_choice if tool_choice is None else tool_choice,
+                list(turns.tools),
+            ),
             run_tools,
         )
 

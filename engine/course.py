@@ -80,7 +80,8 @@ class Course:
         if self._repairs > MAX_REPAIRS:
             return "step_limit", f"stopped: {self._repairs} messages in a row had unusable calls"
         if self.step >= self._max_steps:
-            return "step_limit", f"stopped after {self.step} steps"
+            count = f"{self.step} step{'s' if self.step > 1 else ''}"
+            return "step_limit", f"stopped after {count}"
         return None
 
     def _note(self, calls: Sequence[Call], results: Sequence[ToolResult]) -> None:

@@ -84,6 +84,7 @@ class Terms:
     course: Course
     response: Grammar | None
     sampler: Sampler
+    choice: ToolChoice
     run_tools: bool
 
 
@@ -118,7 +119,7 @@ class Turns:
         for spec, reason in refused:
             del offered[spec.name]
             notices.append(Notice(f"{reason.message}; the tool is left out", reason.data))
-        self._choice = ToolChoice.parse(self.options.tool_choice, list(offered))
+        ToolChoice.parse(self.options.tool_choice, list(offered))  # a mistake shows now
         notices += [
             Notice(
                 f"{tool.name}: not as it was when the tools of {tool.server} were agreed to; "
@@ -155,7 +156,7 @@ class Turns:
                 yield Finish("context_full", tally.usage, error.message)
                 return
             is_first = self.messages[-1].role == "user"  # no result is behind it yet
-            turn = self._turn(thinking, terms.response, first=is_first)
+            turn = self._turn(thinking, terms, first=is_first)
             course.has_begun = True
             cut = yield from self._generate(turn, terms.sampler, terms.limits, tally)
             course.step += 1
@@ -241,7 +242,7 @@ class Turns:
         self.fed = len(self.messages)
         return self._prompt.opens_thinking(rendered)
 
-    def _turn(self, thinking: bool, response: Grammar | None, *, first: bool) -> Turn:
+    def _turn(self, thinking: bool, terms: Terms, *, first: bool) -> Turn:
         model, profile = self.model, self.model.profile
         style = self.dialect.style if self.tools else None
         span: Span = "thinking" if thinking else "text"
@@ -262,7 +263,7 @@ class Turns:
             headers=profile.headers,
             calls_in=("text", "header", "thinking") if in_thinking else ("text", "header"),
         )
-        choice = self._choice
+        choice, response = terms.choice, terms.response
         if choice.mode == "required" and not first:
             choice = replace(choice, mode="auto")  # a call was demanded, and made
         options = TurnOptions(

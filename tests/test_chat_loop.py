@@ -158,6 +158,22 @@ def test_a_result_that_does_not_fit_leaves_the_call_waiting():
         assert len(chat.pending) == 1 and chat.messages[-1].role == "assistant"
 
 
+# --- which tools
+
+
+def test_each_answer_may_have_its_own_choice_of_tools_and_nothing_is_computed_anew(model):
+    say(model, call("double", n=1), "one", "two", call("fail", n=1), "three")
+    with model.chat(tools=[double, fail], sampling=GREEDY) as chat:
+        for choice, name in (("double", "double"), ("none", None), (["fail"], "fail")):
+            events = list(chat.stream("?", tool_choice=choice))
+            assert [event.name for event in of(events, ToolCall)] == ([name] if name else [])
+            assert end(events).usage.prefilled_again == 0
+        positions = [position for position, _ in model.backend.computed]
+        assert len(positions) == len(set(positions))
+        with pytest.raises(UsageError, match="unknown tool 'dubble'"):
+            list(chat.stream("?", tool_choice="dubble"))
+
+
 # --- how answers end
 
 
