@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from engine.chat import Chat as Chat
     from engine.chat import ChatOptions as ChatOptions
     from engine.chat import Progress as Progress
+    from engine.chat import answer_of as answer_of
     from engine.chat import steps as steps
     from engine.chat import tool_called as tool_called
     from engine.constraint import Constraint as Constraint
@@ -55,7 +56,15 @@ if TYPE_CHECKING:
     from engine.tools.approval import Rules as Rules
 
 _HOME = {
-    "engine.chat": ("Answer", "Chat", "ChatOptions", "Progress", "steps", "tool_called"),
+    "engine.chat": (
+        "Answer",
+        "Chat",
+        "ChatOptions",
+        "Progress",
+        "answer_of",
+        "steps",
+        "tool_called",
+    ),
     "engine.constraint": ("Constraint",),
     "engine.grammar": ("Grammar",),
     "engine.errors": ("EngineError",),

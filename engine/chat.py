@@ -29,7 +29,7 @@ from engine.tools import Failure, Tool, as_tool
 from engine.tools.result import content_of
 from engine.turns import ChatOptions, Terms, Turns
 
-__all__ = ["Answer", "Chat", "ChatOptions", "Progress", "steps", "tool_called"]
+__all__ = ["Answer", "Chat", "ChatOptions", "Progress", "answer_of", "steps", "tool_called"]
 
 
 class AnswerOptions(TypedDict, total=False):
@@ -38,9 +38,9 @@ class AnswerOptions(TypedDict, total=False):
     `max_tokens` bounds each message of the model, `deadline` is in seconds from now. `stop` is one
     condition or several, asked after each step that called tools. `response_format` is a JSON
     Schema, a Pydantic model or a Grammar. `tool_choice` is the chat's own where it is not given;
-    it acts on the mask alone, so that nothing is computed anew. With `run_tools` False, and at calls of tools that have
-    no function, the answer ends with `tool_use`. `cancelled` is asked all the time; once it
-    answers True the answer ends.
+    it acts on the mask alone, so that nothing is computed anew. With `run_tools` False, and at
+    calls of tools that have no function, the answer ends with `tool_use`. `cancelled` is asked all
+    the time; once it answers True the answer ends.
     """
 
     max_tokens: int | None

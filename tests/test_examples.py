@@ -1,19 +1,22 @@
-"""docs/examples/*.py run on SmolLM2: calls are made, valid, run and answered; answers parse."""
+"""docs/examples/*.py run: on the embedded model, or scripted where that isn't clever enough."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from fakes import scripted_model
 
 import engine
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
-TESTED = {"streaming_agent", "structured", "weather"}
+TESTED = {"direct", "own_tools", "streaming_agent", "structured", "weather"}
 
 
 def load(name: str) -> ModuleType:
@@ -49,27 +52,81 @@ def results(events: list[engine.Event]) -> list[engine.ToolResult]:
 
 @pytest.mark.live
 def test_the_streaming_agent_counts_lines(
-    smollm2_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("ENGINE_TOOLS_ROOT", raising=False)
-    first = results(load("streaming_agent").main(str(smollm2_path)))[0]
-    assert not first.is_error and isinstance(first.content, dict)
-    folder = ROOT / str(first.content["path"])
+    first = results(load("streaming_agent").main())[0]
+    assert first.name == "repo_stats" and not first.is_error and isinstance(first.content, dict)
     python = first.content["by_extension"][".py"]
+    folder = ROOT / "docs"
+    assert first.content["path"] == "docs"
     assert python["files"] == len(list(folder.rglob("*.py")))
     assert python["lines"] == sum(file.read_bytes().count(b"\n") for file in folder.rglob("*.py"))
-    assert "-> count_lines({" in capsys.readouterr().out
+    assert '{"path": "docs"} -> repo_stats' in capsys.readouterr().out
 
 
 @pytest.mark.live
-def test_the_weather_of_a_city_is_looked_up(smollm2_path: Path) -> None:
-    module = load("weather")
-    events = module.main(str(smollm2_path))
+def test_the_weather_of_a_city_is_looked_up(tiny_path: Path) -> None:
+    events = load("weather").main()
     first = results(events)[0]
-    assert first.name == "get_weather" and not first.is_error and isinstance(first.content, dict)
-    assert first.content["celsius"] == module.CELSIUS[first.content["city"]]
+    assert first.content == {"city": "서울", "temperature": 21}
     assert events[-1].usage.steps <= 5
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, *messages: str) -> Any:
+    model = scripted_model(family="hermes")
+    for text in messages:
+        model.backend.say([*model.encode(text), model.vocab.find("<|im_end|>")])
+    monkeypatch.setattr(engine, "load", lambda name: model)
+    return model
+
+
+def call(name: str, **arguments: Any) -> str:
+    body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{body}\n</tool_call>"
+
+
+def test_two_cities_are_compared_with_a_calculator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = call("get_weather", city="서울") + "\n" + call("get_weather", city="부산")
+    scripted(
+        monkeypatch,
+        both,
+        call("calculate", expression="24 - 21"),
+        "부산이 3도 더 따뜻해요.",
+    )
+    events = load("weather").main(max_tokens=1000)  # of a byte each
+    assert [result.content for result in results(events)] == [
+        {"city": "서울", "temperature": 21},
+        {"city": "부산", "temperature": 24},
+        3,
+    ]
+    assert (events[-1].reason, events[-1].usage.steps) == ("end_turn", 3)
+    assert "부산이 3도 더 따뜻해요." in capsys.readouterr().out
+
+
+def test_five_turns_are_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, *[call("calculate", expression=f"{n} + 1") for n in range(9)])
+    events = load("weather").main(max_tokens=1000)
+    assert (events[-1].reason, len(results(events))) == ("stop", 5)
+
+
+@pytest.mark.live
+def test_a_direct_result_ends_the_answer_after_one_turn(tiny_path: Path) -> None:
+    answer = load("direct").main()
+    assert (answer.text, answer.finish.usage.steps) == ("Paris: 21 °C", 1)
+
+
+@pytest.mark.live
+def test_a_client_runs_the_tools_itself(
+    tiny_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, last = load("own_tools").main()
+    assert (first.finish.reason, last.finish.reason) == ("tool_use", "end_turn")
+    assert "21" in last.text
+    assert "call_1: get_weather({'city': 'Paris'})" in capsys.readouterr().out
 
 
 @pytest.mark.live

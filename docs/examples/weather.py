@@ -7,47 +7,39 @@ engine chat MODEL --tools docs/examples/weather.py
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import Annotated
 
 import engine
+from engine.tools.examples import calculate
 
-CELSIUS = {"서울": 21, "부산": 24}
+CELSIUS = {"서울": 21, "부산": 24, "Paris": 18}
 
 
 @engine.tool
-def get_weather(city: Literal["서울", "부산"]) -> dict[str, object]:
+def get_weather(city: Annotated[str, "Name of the city"]) -> dict[str, object]:
     """Current weather in a city."""
-    return {"city": city, "celsius": CELSIUS[city]}
-
-
-@engine.tool
-def subtract(
-    a: Annotated[int, "The number to take from"], b: Annotated[int, "What is taken away"]
-) -> int:
-    """Work out a - b."""
-    return a - b
+    if city not in CELSIUS:  # an exception is a result: the model can try again
+        raise KeyError(f"no weather for {city}; there is {', '.join(CELSIUS)}")
+    return {"city": city, "temperature": CELSIUS[city]}
 
 
 def main(
-    name: str = "smollm2",
-    question: str = "서울과 부산 중 어디가 더 따뜻해? 몇 도 차이야?",
-    max_tokens: int = 80,
+    name: str | None = None,  # the embedded demo model, which looks up one city at a time
+    question: str = "서울과 부산 날씨를 비교해 줘. 몇 도 차이야?",
+    max_tokens: int = 100,
 ) -> list[engine.Event]:
     """Ask, print the calls and the answer, and give the events back."""
     with (
         engine.load(name) as model,
-        model.chat(
-            system="Be brief.",
-            tools=[get_weather, subtract],
-            tool_choice="get_weather",  # the first message must call it; later ones are free
-            sampling=engine.Sampling(temperature=0),
-        ) as chat,
+        model.chat(tools=[get_weather, calculate], sampling=engine.Sampling(temperature=0)) as chat,
     ):
         events = list(chat.stream(question, max_tokens=max_tokens, stop=engine.steps(5)))
     for event in events:
         match event:
-            case engine.ToolResult(name=tool, content=content):
-                print(f"{tool}: {content}")
+            case engine.ToolCall(name=tool, arguments=arguments):
+                print(f"{tool}({dict(arguments)})")
+            case engine.ToolResult(content=content):
+                print(f"  {content}")
             case engine.Text(text=text):
                 print(text, end="")
             case engine.Finish(reason=reason, usage=usage):
