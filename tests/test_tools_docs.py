@@ -1,4 +1,4 @@
-"""docs/tools.md: every Python block in it runs, and its comments tell the truth."""
+"""docs/tools.md and docs/approval.md: every block in them runs, and their words are true."""
 
 from __future__ import annotations
 
@@ -7,23 +7,50 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parents[1] / "docs" / "tools.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_guide_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def blocks(page: str, language: str = "python") -> list[str]:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+@pytest.mark.parametrize("page, least", [("tools.md", 5), ("approval.md", 1)])
+def test_a_guide_runs_from_top_to_bottom(
+    page: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.md").write_text("안녕\n", encoding="utf-8")
     names: dict[str, object] = {"__name__": "guide"}
-    assert len(BLOCKS) >= 5
-    for block in BLOCKS:
-        code = compile(block, str(GUIDE), "exec", dont_inherit=True)
+    assert len(blocks(page)) >= least
+    for block in blocks(page):
+        code = compile(block, page, "exec", dont_inherit=True)
         exec(code, names)
+
+
+def test_the_rules_of_the_guide_say_what_the_guide_says(tmp_path: Path) -> None:
+    from engine import Approvals, Call, Tool
+    from engine.tools.approval import read_rules
+
+    file = tmp_path / "rules.toml"
+    file.write_text(blocks("approval.md", "toml")[0], encoding="utf-8")
+    approvals = Approvals(read_rules(file))
+
+    def policy(name: str, server: str = "", **arguments: object) -> str:
+        tool = Tool.from_schema(name, "", {}, lambda **_: None, server=server)
+        approvals.meet([tool])
+        return approvals.policy(Call("1", name, arguments), tool)  # type: ignore[arg-type]
+
+    assert policy("read_file", path="a") == "allow"
+    assert policy("write_file", path="a") == "ask"
+    assert policy("read_file", path="my.pem") == "deny"
+    assert policy("run_command", command="git status -s") == "allow"
+    assert policy("files__list", server="files") == "ask"
 
 
 def test_the_tool_file_of_the_guide_loads(tmp_path: Path) -> None:
     from engine.tools import load_tools
 
     file = tmp_path / "tools.py"
-    file.write_text(BLOCKS[0], encoding="utf-8")
+    file.write_text(blocks("tools.md")[0], encoding="utf-8")
     assert [tool.name for tool in load_tools(str(file))] == ["get_weather"]
