@@ -63,6 +63,7 @@ def tool(
     approve: Policy | None = None,
     isolate: bool = False,
     dangerous: bool = False,
+    env: str | Sequence[str] = (),
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -77,6 +78,7 @@ def tool(
     approve: Policy | None = None,
     isolate: bool = False,
     dangerous: bool = False,
+    env: str | Sequence[str] = (),
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Declare a function as a tool: `@tool`, or `@tool(name=..., timeout=...)`.
 
@@ -84,8 +86,9 @@ def tool(
     `Annotated[int, "description"]`. `timeout` is in seconds, `max_output` in bytes.
     `result_converter` makes of the function's value what the model is given. `approve` is
     "allow", "ask" or "deny"; `isolate` runs each call in a child process; `dangerous` does so
-    and asks, unless `approve` or a rule says otherwise. Raises ToolDefinitionError naming tool
-    and parameter where a type has no JSON form.
+    and asks, unless `approve` or a rule says otherwise. `env` names the environment variables
+    that an isolated tool is given besides PATH, HOME and the like. Raises ToolDefinitionError
+    naming tool and parameter where a type has no JSON form.
     """
 
     def declare(function: Callable[..., Any]) -> Tool:
@@ -100,6 +103,7 @@ def tool(
             approve=approve,
             is_isolated=isolate or dangerous,
             is_dangerous=dangerous,
+            env=(env,) if isinstance(env, str) else tuple(env),
         )
 
     return declare if function is None else declare(function)
