@@ -280,7 +280,11 @@ def test_a_parent_that_is_killed_takes_everything_along(how: str, tmp_path: Path
         threading.Event().wait(300)
         """)
     )
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"TMPDIR": str(tmp_path)},  # a killed process leaves files
+    )
     try:
         pids = pids_in(file)
         assert until(lambda: bool(file.read_text()))

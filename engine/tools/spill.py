@@ -2,12 +2,14 @@
 
 Knows one private folder of temporary files, which goes when the process ends. Does not know what
 results are. A child process writes into its parent's folder (`use`) and leaves it in place.
+The folder of a process that was killed is removed by the next one that makes its own.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
@@ -17,6 +19,9 @@ from pathlib import Path
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
 MAX_FOLDER_BYTES = 100 * 1024 * 1024  # the oldest files go first
+
+_PREFIX = "engine-results-"
+_LOCK = "in-use"  # locked as long as the folder's process lives
 
 _log = logging.getLogger("engine.tools")
 _lock = threading.Lock()
@@ -28,9 +33,32 @@ def folder() -> Path:
     global _folder
     with _lock:
         if _folder is None:
-            _folder = Path(tempfile.mkdtemp(prefix="engine-results-"))
+            _sweep(Path(tempfile.gettempdir()))
+            _folder = _made()
             atexit.register(_remove, _folder, os.getpid())
         return _folder
+
+
+def _made() -> Path:
+    """A new folder, locked before it has the name by which others find it."""
+    unnamed = Path(tempfile.mkdtemp(prefix="engine-"))
+    lock = os.open(unnamed / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)  # closed with the process
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    named = unnamed.with_name(_PREFIX + unnamed.name.removeprefix("engine-"))
+    unnamed.rename(named)
+    return named
+
+
+def _sweep(where: Path) -> None:
+    """Remove the folders that nobody has locked any more."""
+    for path in where.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, or in use
+            lock = os.open(path / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def use(path: str) -> None:
@@ -95,7 +123,7 @@ class SpillFile:
 def _make_room(where: Path) -> None:
     """Remove the oldest files until the rest fit MAX_FOLDER_BYTES."""
     found = []
-    for path in where.iterdir():
+    for path in where.glob("result-*"):
         with contextlib.suppress(OSError):  # another call removed it
             info = path.stat()
             found.append((info.st_mtime_ns, info.st_size, path))
