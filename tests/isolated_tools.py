@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import dataclasses
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -202,3 +203,30 @@ class Shelf:
     @tool(isolate=True)
     def count(n: int) -> int:
         return n
+
+
+@tool(isolate=True)
+def odd_value(kind: str) -> Any:
+    """Values that JSON can't say."""
+    cyclic: list[Any] = [1]
+    cyclic.append(cyclic)
+    values = {
+        "nan": float("nan"),
+        "cycle": cyclic,
+        "object": object(),
+        "set": {3, 1},
+        "keys": {(1, 2): 3},
+    }
+    return values[kind]
+
+
+@tool(isolate=True)
+def blob(seed: int, size: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+@tool(isolate=True)
+def speak(text: str) -> str:
+    """Print a text, and return it."""
+    print(text)
+    return text
