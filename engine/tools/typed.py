@@ -70,6 +70,7 @@ class _Schema(GenerateJsonSchema):
         # Keys are text in JSON: which text is said here, or the mask allows what the check refuses.
         made = super().dict_schema(schema)
         keys = self.generate_inner(schema["keys_schema"]) if "keys_schema" in schema else {}
+        keys = (self.get_schema_from_definitions(keys["$ref"]) if "$ref" in keys else keys) or {}
         if keys == {"type": "integer"}:
             values = made.pop("additionalProperties", True)
             return made | {"patternProperties": {_DIGITS: values}, "additionalProperties": False}
