@@ -139,6 +139,9 @@ def test_the_module_runs_as_the_command_does() -> None:
         (["run", "x", "hi", "--tools", "/no/tools.py"], 6, "/no/tools.py"),
         (["run", "x", "hi", "--tools", "no_such_module"], 6, "no_such_module"),
         (["run", "x", "hi", "--tool-choice", "nobody"], 6, "unknown tool 'nobody'"),
+        (["run", "x", "hi", "--shell", " , "], 6, "allow is a list of commands"),
+        (["run", "x", "hi", "--shell", "ls | wc"], 6, "there is no shell"),
+        (["run", "x", "hi", "--shell", "ls", "--tool-choice", "sell"], 6, "unknown tool 'sell'"),
         (["run", "x", "full"], 7, "prompt is 9 tokens, context holds 4"),
         (
             ["run", "x", "broken"],

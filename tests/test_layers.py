@@ -51,8 +51,8 @@ OWNERS = {
     "lark": "grammar/lark",
     "jinja2": "template/sandbox",
     "tokenizers": "tokenizer",
-    "pydantic": "tools/declare",
-    "typing_extensions": "tools/declare",
+    "pydantic": "tools/typed",
+    "typing_extensions": "tools/typed",
     "huggingface_hub": "hub",
     "prompt_toolkit": "cli/prompt",
 }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+
+from engine.tools import isolated, load_tools
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -19,13 +22,22 @@ def blocks(page: str, language: str = "python") -> list[str]:
 def test_a_guide_runs_from_top_to_bottom(
     page: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "notes.md").write_text("안녕\n", encoding="utf-8")
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (here / "notes.md").write_text("안녕\n", encoding="utf-8")
     names: dict[str, object] = {"__name__": "guide"}
     assert len(blocks(page)) >= least
     for block in blocks(page):
+        if name := re.match(r"# (\w+\.py)$", block, re.M):  # a file, as a person would write it
+            (tmp_path / name[1]).write_text(block, encoding="utf-8")
+            loaded = load_tools(str(tmp_path / name[1]))
+            names |= vars(sys.modules[str(loaded[0].__module__)])
+            continue
         code = compile(block, page, "exec", dont_inherit=True)
         exec(code, names)
+    isolated.close()
 
 
 def test_the_rules_of_the_guide_say_what_the_guide_says(tmp_path: Path) -> None:
@@ -49,8 +61,6 @@ def test_the_rules_of_the_guide_say_what_the_guide_says(tmp_path: Path) -> None:
 
 
 def test_the_tool_file_of_the_guide_loads(tmp_path: Path) -> None:
-    from engine.tools import load_tools
-
     file = tmp_path / "tools.py"
     file.write_text(blocks("tools.md")[0], encoding="utf-8")
     assert [tool.name for tool in load_tools(str(file))] == ["get_weather"]

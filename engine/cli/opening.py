@@ -61,16 +61,20 @@ def read_template(path: str) -> str:
 
 
 def open_tools(options: Options, *, default: Sequence[str] = ()) -> list[Tool]:
-    """The tools of every `--tools`, else those of `default`.
+    """The tools of every `--tools`, else those of `default`; and that of `--shell`.
 
     Done before the model loads: a mistake there shows at once.
     """
     specs = options.tools or default
-    if not specs:
+    if not specs and options.shell is None:
         return []
     from engine.tools.load import load_tools
+    from engine.tools.shell import shell
 
-    return [tool for spec in specs for tool in load_tools(spec)]
+    tools = [tool for spec in specs for tool in load_tools(spec)]
+    if options.shell is not None:
+        tools.append(shell([entry for entry in options.shell.split(",") if entry.strip()]))
+    return tools
 
 
 def open_chat(

@@ -33,6 +33,14 @@ class Options:
             help="Python file or module with the functions that the model may call; repeatable.",
         ),
     ] = None
+    shell: Annotated[
+        str | None,
+        _option(
+            "--shell",
+            metavar="COMMANDS",
+            help='Commands that the model may run here, such as "git status,git log,ls".',
+        ),
+    ] = None
     tool_choice: Annotated[
         str,
         _option(

@@ -35,7 +35,7 @@ def load_tools(spec: str) -> list[Tool]:
     """
     source, name = _split(spec)
     if _is_path(source):
-        module = _module_from_file(Path(source).expanduser())
+        module = module_from_file(Path(source).expanduser())
     else:
         module = _module_by_name(source)
     candidates = [_named(module, name, spec)] if name else list(_candidates(module))
@@ -71,7 +71,7 @@ def _is_path(source: str) -> bool:
     return has_separator or source.endswith(".py") or Path(source).is_file()
 
 
-def _module_from_file(path: Path) -> types.ModuleType:
+def module_from_file(path: Path) -> types.ModuleType:
     """Run the file as a module of its own, once for each state of the file."""
     data, stamp = _read(path)
     path = path.resolve()

@@ -21,9 +21,10 @@ from fractions import Fraction
 from typing import Any
 
 from engine.messages import JSON
+from engine.tools.spill import MAX_FILE_BYTES, SpillFile
 
 MAX_DEPTH = 64
-MAX_WALK_BYTES = 8 * 1024 * 1024  # a value with more JSON than this is not walked to its end
+MAX_WALK_BYTES = MAX_FILE_BYTES  # a value with more JSON than this is not walked to its end
 _CHUNK = 64 * 1024
 
 # C0 and C1 controls except tab, newline and return, DEL, and lone surrogates: terminals obey
@@ -55,15 +56,26 @@ def safe_repr(value: object) -> str:
         return f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
 
 
-def content_of(value: object, max_bytes: int) -> JSON:
+def content_of(value: object, max_bytes: int, *, spill: bool = False) -> JSON:
     """The value as JSON, or as text with its middle cut out where it is longer than `max_bytes`.
 
     Never raises. Text stays text; what JSON can't say (NaN, cycles, arbitrary objects) becomes
-    its repr in place. A long value is not copied whole: only `max_bytes` of it are held.
+    its repr in place. A long value is not copied whole: only `max_bytes` of it are held. With
+    `spill`, what was cut can be read in a file, which the text names.
     """
     if value is None:
         return None
-    sink = _Capped(max_bytes)
+    sink = _Capped(max_bytes, spill)
+    try:
+        return _content(sink, value)
+    except Exception:  # iteration ran a user's code, or another thread changed the value
+        sink.discard()
+        sink = _Capped(max_bytes, spill)
+        _write_text(sink, safe_repr(value))
+        return sink.text()
+
+
+def _content(sink: _Capped, value: object) -> JSON:
     try:
         if isinstance(value, str):
             _write_text(sink, value)
@@ -77,9 +89,6 @@ def content_of(value: object, max_bytes: int) -> JSON:
             return content
     except _Enough:
         sink.is_unfinished = True
-    except Exception:  # iteration ran a user's code, or another thread changed the value
-        sink = _Capped(max_bytes)
-        _write_text(sink, safe_repr(value))
     return sink.text()
 
 
@@ -88,10 +97,15 @@ class _Enough(Exception):
 
 
 class _Capped:
-    """Keeps the first and last bytes of what is written, `limit` in all, and counts the rest."""
+    """Keeps the first and last bytes of what is written, `limit` in all, and counts the rest.
 
-    def __init__(self, limit: int) -> None:
+    With `spill`, all of it goes to a file as soon as it is too much to be kept.
+    """
+
+    def __init__(self, limit: int, spill: bool = False) -> None:
         self._limit = limit
+        self._spills = spill
+        self._file: SpillFile | None = None
         self._head = bytearray()
         self._tail = bytearray()
         self.total = 0
@@ -105,6 +119,11 @@ class _Capped:
         data = text.encode("utf-8")
         self.total += len(data)
         room = self._limit - len(self._head)
+        if self._spills and self.is_cut:
+            if self._file is None:
+                self._file = SpillFile()
+                self._file.write(self._head)
+            self._file.write(data)
         self._head += data[:room]
         self._tail += data[room:]
         if len(self._tail) > 2 * self._limit + _CHUNK:
@@ -113,12 +132,29 @@ class _Capped:
     def text(self) -> str:
         if not self.is_cut:
             return self._head.decode("utf-8")
-        over = "over " if self.is_unfinished else ""
-        note = f"\n[... truncated, {over}{self.total} bytes ...]\n"
-        half = max(0, self._limit - len(note)) // 2
+        note = self._note()
+        half = max(0, self._limit - len(note.encode())) // 2
         head, tail = self._head[:half], (self._head + self._tail)[-half:] if half else b""
         # A character cut in two is dropped: the source was valid UTF-8.
         return head.decode("utf-8", "ignore") + note + tail.decode("utf-8", "ignore")
+
+    def _note(self) -> str:
+        over = "over " if self.is_unfinished else ""
+        place = ""
+        if self._file is not None:
+            self._file.close()
+            if self._file.path is not None:
+                is_whole = self._file.is_whole and not self.is_unfinished
+                place = f", {'' if is_whole else 'its beginning in '}file {self._file.path}"
+        note = f"\n[... truncated, {over}{self.total} bytes{place} ...]\n"
+        if len(note.encode()) > self._limit // 2 and place:  # a folder with a very long name
+            return note.replace(place, "")
+        return note
+
+    def discard(self) -> None:
+        """Leave no file behind."""
+        if self._file is not None:
+            self._file.discard()
 
 
 def _write_text(sink: _Capped, text: str) -> None:

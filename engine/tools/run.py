@@ -3,16 +3,13 @@
 Knows calls, tools, threads and time. Does not know models, prompts or who may run what.
 A tool runs in a daemon thread of this process: one that hangs is given up, not killed, and keeps
 its thread until it returns. Async tools are cancelled, generators are closed at their next yield.
+An isolated tool runs in a child process, which is killed; its thread only listens.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
-import inspect
-import json
-import logging
 import queue
 import threading
 import time
@@ -20,31 +17,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Protocol
 
-from engine.errors import EngineError, ToolArgumentError
 from engine.events import ToolProgress, ToolResult
-from engine.messages import JSON, Call
-from engine.tools.result import Failure, clean, content_of, safe_repr
+from engine.messages import Call
+from engine.tools.invoke import Invocation, Outcome, failed
 from engine.tools.tool import Tool
 
 MAX_PARALLEL = 16
-MAX_MESSAGE = 500  # characters of an error, as the model is told it
-MAX_PROGRESS = 2_000  # bytes of one progress event
 POLL_SECONDS = 0.05  # how often `cancelled` is asked
+START_SECONDS = 30.0  # for a child process to start and to import the tool's file
 _BACKLOG = 256  # progress events that may wait before a generator is held up
-
-_log = logging.getLogger("engine.tools")
-
-
-_running: contextvars.ContextVar[_Job] = contextvars.ContextVar("running")
-
-
-def report(progress: object) -> None:
-    """Say, from inside a tool, how far it is. Outside of one it does nothing."""
-    job = _running.get(None)
-    if job is not None:
-        job.progress(progress)
 
 
 def run_calls(
@@ -126,8 +109,7 @@ def _end_overdue(
         elif deadline is not None and now >= deadline:
             job.fail("Deadline", "stopped: the time for the whole answer ran out")
         elif now >= job.ends_at:
-            assert job.tool is not None
-            job.fail("Timeout", f"timeout after {job.tool.timeout_seconds:g} s")
+            job.fail("Timeout", job.overdue)
 
 
 def _unknown(name: str, tools: Mapping[str, Tool]) -> str:
@@ -136,12 +118,11 @@ def _unknown(name: str, tools: Mapping[str, Tool]) -> str:
     return f"there is no tool {name[:80]!r}; {hint}the tools are: {', '.join(tools) or 'none'}"
 
 
-def error_content(kind: str, message: str) -> JSON:
-    """What a model is told of a failure, at most MAX_MESSAGE characters of it."""
-    message = clean(message)
-    if len(message) > MAX_MESSAGE:
-        message = message[: MAX_MESSAGE - 1] + "…"
-    return {"error": {"type": kind, "message": message}}
+class _Running(Protocol):
+    """A call under way, here or in a child process."""
+
+    def run(self) -> Outcome: ...
+    def stop(self) -> None: ...
 
 
 @dataclass(eq=False)
@@ -156,8 +137,9 @@ class _Job:
     is_started: bool = False
     started_at: float = field(default_factory=time.monotonic)
     ends_at: float = float("inf")
+    overdue: str = ""  # what the model is told at `ends_at`
     stopped: threading.Event = field(default_factory=threading.Event)
-    task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+    _running: _Running | None = None
 
     @property
     def is_running(self) -> bool:
@@ -167,12 +149,11 @@ class _Job:
         assert self.tool is not None
         self.is_started = True
         self.started_at = time.monotonic()
-        if self.tool.timeout_seconds is not None:
-            self.ends_at = self.started_at + self.tool.timeout_seconds
+        self._running = self._prepared(self.tool)
         context = contextvars.copy_context()
         thread = threading.Thread(
             target=context.run,
-            args=(self._run, self.tool),
+            args=(self._run, self._running),
             name=f"tool-{self.call.id}",
             daemon=True,
         )
@@ -181,93 +162,45 @@ class _Job:
         except RuntimeError as error:  # the system has no more threads
             self.fail("RuntimeError", str(error))
 
+    def _prepared(self, tool: Tool) -> _Running:
+        """The call, and its time: an isolated tool's own begins when its process is ready."""
+        cap = min(tool.max_output_bytes, self.max_output_bytes or tool.max_output_bytes)
+        if not tool.is_isolated:
+            self._begin()
+            return Invocation(tool, self.call.arguments, cap, self._progress)
+        from engine.tools.isolated import IsolatedCall
+
+        self.ends_at = self.started_at + START_SECONDS
+        self.overdue = f"its process was not ready after {START_SECONDS:g} s"
+        return IsolatedCall(tool, self.call.arguments, cap, self._progress, self._begin)
+
+    def _begin(self) -> None:
+        """The tool's own time begins now."""
+        assert self.tool is not None
+        seconds = self.tool.timeout_seconds
+        self.overdue = f"timeout after {seconds:g} s" if seconds is not None else ""
+        self.ends_at = float("inf") if seconds is None else time.monotonic() + seconds
+
     def fail(self, kind: str, message: str) -> None:
         """Give the call up with an error result."""
-        self.result = self._result(error_content(kind, message), is_error=True)
+        self.result = self._result(failed(kind, message))
         self.stop()
 
     def stop(self) -> None:
-        """Ask the tool to end: at once where it is async, at its next yield where it yields."""
+        """Ask the tool to end, or end its process."""
         self.stopped.set()
-        if self.task is not None:
-            loop, task = self.task
-            with contextlib.suppress(RuntimeError):  # its loop has closed: it ended by itself
-                loop.call_soon_threadsafe(task.cancel)
+        if self._running is not None:
+            self._running.stop()
 
-    def _result(self, content: JSON, *, is_error: bool) -> ToolResult:
+    def _result(self, outcome: Outcome) -> ToolResult:
         seconds = time.monotonic() - self.started_at
-        return ToolResult(self.call.id, self.call.name, content, is_error, seconds)
+        return ToolResult(self.call.id, self.call.name, outcome.content, outcome.is_error, seconds)
 
-    def _run(self, tool: Tool) -> None:
+    def _run(self, running: _Running) -> None:
         """The thread's whole life. Nothing is raised out of it."""
-        is_error = True
-        try:
-            arguments = tool.check(self.call.arguments)
-        except ToolArgumentError as error:
-            content = error_content("InvalidArguments", "; ".join(error.problems))
-        except BaseException as error:  # a validator of the user's own types
-            content = self._failure(error)
-        else:
-            try:
-                _running.set(self)
-                assert tool.function is not None
-                value = self._value(tool.function(**arguments))
-                is_error = isinstance(value, Failure)
-                if isinstance(value, Failure):
-                    value = value.content
-                elif tool.result_converter is not None:
-                    value = tool.result_converter(value)
-                limit = min(tool.max_output_bytes, self.max_output_bytes or tool.max_output_bytes)
-                content = content_of(value, limit)
-            except BaseException as error:  # SystemExit too: a tool must not end the process
-                content, is_error = self._failure(error), True
-        self._say(self._result(content, is_error=is_error))
+        self._say(self._result(running.run()))
 
-    def _failure(self, error: BaseException) -> JSON:
-        _log.debug("tool %s failed", self.call.name, exc_info=error)
-        kind = error.kind if isinstance(error, EngineError) else type(error).__name__
-        try:
-            message = str(error)
-        except Exception:  # a user's __str__
-            message = safe_repr(error)
-        return error_content(kind, message)
-
-    def _value(self, value: Any) -> Any:
-        """What the function came to, once its generator or coroutine has run."""
-        if inspect.isgenerator(value):
-            return self._exhaust(value)
-        if inspect.isawaitable(value) or inspect.isasyncgen(value):
-            return asyncio.run(self._drive(value))
-        return value
-
-    def _exhaust(self, steps: Any) -> Any:
-        last = None
-        while not self.stopped.is_set():
-            try:
-                last = next(steps)
-            except StopIteration as end:
-                return last if end.value is None else end.value
-            self.progress(last)
-        steps.close()
-        return last
-
-    async def _drive(self, value: Any) -> Any:
-        task = asyncio.current_task()
-        assert task is not None
-        self.task = (asyncio.get_running_loop(), task)
-        if self.stopped.is_set():
-            task.cancel()
-        if not inspect.isasyncgen(value):
-            return await value
-        last = None
-        async for last in value:
-            self.progress(last)
-            await asyncio.sleep(0)  # lets a cancel through
-        return last
-
-    def progress(self, value: Any) -> None:
-        content = content_of(value, MAX_PROGRESS)
-        text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    def _progress(self, text: str) -> None:
         self._say(ToolProgress(self.call.id, text))
 
     def _say(self, event: ToolProgress | ToolResult) -> None:

@@ -5,6 +5,7 @@ Knows the shape of JSON Schema as Pydantic writes it. Does not know Pydantic, ty
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,7 +138,17 @@ def _closed(schema: dict[str, Any]) -> dict[str, Any]:
     schema.pop("uniqueItems", None)
     if schema.get("format", "date") not in _FORMATS:
         del schema["format"]
+    if not _is_json(schema.get("default")):  # NaN
+        del schema["default"]
     return schema
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _ordered(schema: dict[str, Any]) -> dict[str, Any]:

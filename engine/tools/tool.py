@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from engine.errors import ToolArgumentError, ToolDefinitionError, ToolError
 from engine.messages import ToolSpec
+from engine.tools.reference import reference_to
 from engine.tools.signature import plain_function
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -41,9 +42,10 @@ class Tool:
     `timeout_seconds` None means no limit of its own. `return_direct`: the result is the answer,
     and the model is not asked again. `result_converter` makes of the function's value what the
     model is given. `approve` is the tool's own policy, None where a rule of the user or else
-    `is_dangerous` (which asks) decides. `is_isolated` runs in a child process. `server` is the
-    MCP server that it comes from, `origin` tells apart two of one name. Calling the tool itself
-    calls the plain function.
+    `is_dangerous` (which asks) decides. `is_isolated` runs in a child process, which is given
+    the variables `env` of our environment besides the usual ones. `server` is the MCP server
+    that it comes from, `origin` tells apart two of one name. Calling the tool itself calls the
+    plain function.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Tool:
     approve: Policy | None = field(default=None, kw_only=True)
     is_isolated: bool = field(default=False, kw_only=True)
     is_dangerous: bool = field(default=False, kw_only=True)
+    env: tuple[str, ...] = field(default=(), kw_only=True)
     server: str = field(default="", kw_only=True)
     origin: str = field(default="", kw_only=True)
     _check: _Check = field(default=dict, kw_only=True)
@@ -78,11 +81,28 @@ class Tool:
             )
         if self.function is None:
             return
+        if self.is_isolated:
+            self._check_isolated(self.function)
+        elif self.env:
+            raise refused(self.name, "env is for isolated tools; add isolate=True")
         object.__setattr__(self, "__doc__", self.function.__doc__)
         object.__setattr__(self, "__wrapped__", self.function)
         for attribute in ("__module__", "__qualname__"):
             value = getattr(plain_function(self.function), attribute, None)
             object.__setattr__(self, attribute, value)
+
+    def _check_isolated(self, function: Callable[..., Any]) -> None:
+        """Refuse what a child process could not find."""
+        try:
+            if self._is_unbound:
+                raise LookupError("is a method, and its object would not be there")
+            reference_to(function)
+        except LookupError as error:
+            raise refused(
+                self.name,
+                f"can't run in a process of its own, because it {error.args[0]}; "
+                "write it as a function at the top of a file, or leave isolate and dangerous out",
+            ) from error
 
     @classmethod
     def from_schema(
