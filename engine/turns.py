@@ -37,7 +37,7 @@ from engine.sampler import Sampler, Sampling
 from engine.toolcall import ToolChoice, Turn, TurnOptions
 from engine.tools import Tool, run_calls, tools_by_name
 from engine.tools.approval import Approvals
-from engine.tools.run import error_content
+from engine.tools.invoke import error_content
 from engine.watch import Watch, markers_for
 
 MIN_OUTPUT_BYTES = 256

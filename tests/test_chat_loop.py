@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -324,18 +325,20 @@ def test_a_person_is_asked_before_any_call_of_the_message_runs(model):
     assert order == [Approval, Approval, ToolResult, ToolResult]
 
 
-def test_without_a_person_what_would_ask_is_denied(model):
-    ran: list[int] = []
+@tool(dangerous=True)
+def leave_a_mark(n: int, path: str) -> None:
+    """Writes a file."""
+    Path(path).write_text(str(n))
 
-    @tool(dangerous=True)
-    def erase(n: int) -> None:
-        """Erase."""
-        ran.append(n)
 
-    say(model, call("erase", n=1), "ok")
-    with model.chat(tools=[erase], sampling=GREEDY) as chat:
-        assert errors(list(chat.stream("?"))) == ["Denied"]
-    assert ran == []
+@pytest.mark.parametrize("rules, runs", [((), False), ((Rule("allow", "leave_*"),), True)])
+def test_without_a_person_what_would_ask_is_denied(model, tmp_path, rules, runs):
+    mark = tmp_path / "mark"
+    say(model, call("leave_a_mark", n=1, path=str(mark)), "ok")
+    approvals = Approvals(Rules(rules))
+    with model.chat(tools=[leave_a_mark], sampling=GREEDY, approvals=approvals) as chat:
+        assert errors(list(chat.stream("?"))) == ["" if runs else "Denied"]
+    assert mark.exists() is runs
 
 
 def test_whom_it_may_concern_raises_to_the_caller_and_nothing_runs(model):
