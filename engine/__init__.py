@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engine.events import Finish as Finish
     from engine.events import Notice as Notice
     from engine.events import Prefill as Prefill
+    from engine.events import Step as Step
     from engine.events import Text as Text
     from engine.events import Thinking as Thinking
     from engine.events import Token as Token
@@ -57,6 +58,7 @@ _HOME = {
         "Finish",
         "Notice",
         "Prefill",
+        "Step",
         "Text",
         "Thinking",
         "Token",

@@ -22,6 +22,7 @@ from engine.events import (
     FinishReason,
     Notice,
     Prefill,
+    Step,
     Text,
     Thinking,
     ToolCall,
@@ -33,6 +34,7 @@ from engine.messages import JSON, Message, ToolSpec
 from engine.model import Model
 from engine.profile import Span
 from engine.prompt import Prompt
+from engine.reuse import Beginning, begin
 from engine.sampler import Sampler, Sampling
 from engine.saved import SavedChat, read_chat, write_chat
 from engine.toolcall import ToolChoice, Turn, TurnOptions
@@ -253,6 +255,7 @@ class Chat:
         self._asked = mark = _Mark(list(self.messages), self._fed, len(self.sequence))
         self.messages.append(Message("user", text))
         while True:
+            before = tally.usage
             try:
                 yield from self._told()
                 thinking = yield from self._prefill(tally, limits)
@@ -270,6 +273,7 @@ class Chat:
             reason = yield from self._generate(turn, sampler, limits, tally)
             step += 1
             tally.add(steps=1)
+            yield Step(step, tally.usage - before)
             if reason is not None or not (turn.result.calls or turn.result.broken):
                 yield Finish(reason or "end_turn", tally.usage, _why(reason, self.sequence.n_ctx))
                 return
@@ -297,7 +301,7 @@ class Chat:
 
     def _prefill(self, tally: _Tally, limits: Limits) -> Generator[Event, None, bool]:
         """Bring the sequence up to where the model is to speak; answers whether it is thinking."""
-        reused = len(self.sequence)
+        start = Beginning(len(self.sequence))
         if self._fed:
             last = self.messages[self._fed - 1]
             rendered, encoding = self._prompt.following(
@@ -310,14 +314,16 @@ class Chat:
             ids, origins = encoding.ids, encoding.origins
         else:
             rendered, encoding = self._prompt.opening(self._with_system(self.messages), self._specs)
-            reused = self.sequence.keep_prefix(encoding.ids)
-            ids, origins = encoding.ids[reused:], encoding.origins[reused:]
-        length = len(self.sequence)
+            start = self._begin(encoding.ids)
+            yield from start.notices()
+            ids, origins = encoding.ids[start.reused :], encoding.origins[start.reused :]
+        reused, length = start.reused, len(self.sequence)
         counts, begun = self.sequence.counts, time.perf_counter()
         self.sequence.extend(ids, origins)
         try:
             yield Prefill(0, len(ids), reused)
-            for computed in self.sequence.chunks(cancelled=limits.cancelled):
+            for computed in self.sequence.chunks(border=start.border, cancelled=limits.cancelled):
+                yield from start.keep(self.sequence, time.perf_counter() - begun)
                 yield Prefill(min(computed, len(ids)), len(ids), reused)
         except BaseException:
             self._rewind_to(length)
@@ -329,9 +335,21 @@ class Chat:
             prefilled=done.computed - counts.computed,
             prefilled_again=done.again - counts.again,
             prefill_seconds=time.perf_counter() - begun,
+            kv_restored=start.restored.tokens,
         )
         self._fed = len(self.messages)
         return self._prompt.opens_thinking(rendered)
+
+    def _begin(self, ids: Sequence[int]) -> Beginning:
+        """The first tokens of an opening, from wherever they are."""
+        store, system = self.model.prefixes, self._with_system([])
+        return begin(
+            self.sequence,
+            ids,
+            others=self.model.sequences(),
+            store=store,
+            pinned=self._prompt.pinned(ids, system, self._specs) if store else 0,
+        )
 
     def _turn(self, thinking: bool, response: Grammar | None, *, first: bool) -> Turn:
         model, profile = self.model, self.model.profile

@@ -18,6 +18,7 @@ from engine.dialect import Dialect
 from engine.errors import TemplateError, UsageError
 from engine.families import Detection, profile
 from engine.messages import ToolSpec
+from engine.prefixes import PrefixStore, open_store
 from engine.probing import recognise
 from engine.profile import Profile
 from engine.prompt import Prompt
@@ -60,6 +61,7 @@ class Model:
     detection: Detection
     path: Path | None = None
     sampling: Sampling = Sampling()  # of chats that ask for no other
+    prefixes: PrefixStore | None = None  # where chats look for their first tokens
 
     def __post_init__(self) -> None:
         self._slots: dict[int, TokenSequence] = {}  # taken ones
@@ -135,6 +137,11 @@ class Model:
     def owns(self, sequence: TokenSequence) -> bool:
         """Whether the sequence still has its slot."""
         return self._slots.get(sequence.slot) is sequence
+
+    def sequences(self) -> list[TokenSequence]:
+        """Those that have a slot now."""
+        with self._lock:
+            return list(self._slots.values())
 
     def chat(
         self,
@@ -214,6 +221,7 @@ def load(
     n_seq: int = 4,
     family: str | None = None,
     chat_template: str | None = None,
+    prefix_cache: bool | str | Path = False,
     on_progress: Callable[[float], bool] | None = None,
     verbose: bool = False,
 ) -> Model:
@@ -221,10 +229,12 @@ def load(
 
     `n_ctx` 0 takes the model's own context, at most 8,192. `family` and `chat_template` (Jinja
     text) override what the file says. `on_progress` gets the share loaded; answering False stops.
+    With `prefix_cache` (True, or a folder) what chats begin with, system message and tools, is
+    kept on disk and not computed by the next process; the file is read whole for its hash, once.
     Raises ModelNotFound, GGUFError, UnsuitableModel, ModelError; TemplateError for a file without
     a chat template whose family is not known either.
     """
-    from engine.llama import LlamaBackend, LoadOptions
+    from engine.llama import LlamaBackend, LoadOptions, library_files
 
     path = find(None if name is None else str(name))
     header = gguf.read_header(path)
@@ -233,6 +243,9 @@ def load(
     detection = family_of(vocab, chat_template or header.chat_template, family)
     template = template_for(header, vocab, detection.profile, chat_template)
     sampling = recommended_sampling(header, detection.profile.sampling)
+    store = None
+    if prefix_cache is not False:
+        store = open_store(prefix_cache, header.parts, library_files(), on_progress=on_progress)
     options = LoadOptions(n_ctx, gpu_layers, threads, flash_attention, n_seq)
     backend = LlamaBackend(path, options, on_progress=on_progress, verbose=verbose)
     return Model(
@@ -244,6 +257,7 @@ def load(
         detection=detection,
         path=path,
         sampling=sampling,
+        prefixes=None if store is None else store(backend.state_parameters),
     )
 
 

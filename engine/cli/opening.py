@@ -44,6 +44,7 @@ def open_model(
                 threads=options.threads,
                 family=options.family,
                 chat_template=template,
+                prefix_cache=options.prefix_cache,
                 verbose=options.verbose,
                 on_progress=on_progress,
             )
