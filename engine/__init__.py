@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.chat import Answer as Answer
     from engine.chat import Chat as Chat
     from engine.chat import steps as steps
+    from engine.compaction import Compaction as Compaction
     from engine.constraint import Constraint as Constraint
     from engine.errors import EngineError as EngineError
     from engine.events import Control as Control
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "engine.chat": ("Answer", "Chat", "steps"),
+    "engine.compaction": ("Compaction",),
     "engine.constraint": ("Constraint",),
     "engine.grammar": ("Grammar",),
     "engine.errors": ("EngineError",),

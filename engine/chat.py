@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.answer import Answer, Progress, StopCondition, grammar_of, parsed, steps
+from engine.compaction import Compaction
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
 from engine.errors import Cancelled, ContextFull, UsageError
@@ -34,6 +35,7 @@ from engine.messages import JSON, Message, ToolSpec
 from engine.model import Model
 from engine.profile import Span
 from engine.prompt import Prompt
+from engine.restream import END_TOKENS, Block, Scribe, Script
 from engine.reuse import Beginning, begin
 from engine.sampler import Sampler, Sampling
 from engine.saved import SavedChat, read_chat, write_chat
@@ -44,7 +46,6 @@ from engine.watch import Watch, markers_for
 
 # A result takes at most a quarter of the free context, at about three bytes a token.
 MIN_OUTPUT_BYTES = 256
-END_TOKENS = 64  # marks that a template ends a message with are fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class ChatOptions:
     thinking_budget: int | None = None  # in tokens; then the reasoning is ended
     strict_format: bool = False  # calls in another form than the family's own are text
     variables: Mapping[str, Any] = field(default_factory=dict)
+    compaction: Compaction | None = None  # none: a chat that is too long is refused
 
     def __post_init__(self) -> None:
         if self.thinking_budget is not None and self.thinking_budget < 1:
@@ -112,6 +114,7 @@ class Chat:
         self._ends = model.profile.end_meanings(model.vocab)
         self._meanings = model.profile.meanings(model.vocab)
         self._fed = 0  # how many messages are in the sequence; 0: it must be opened anew
+        self._blocks: list[Block] = []  # where its messages are in the sequence
         self._calls_made = 0
         self._asked: _Mark | None = None  # where the last message was said
         self._is_busy = False
@@ -261,7 +264,8 @@ class Chat:
                 thinking = yield from self._prefill(tally, limits)
             except BaseException as error:
                 if step == 0:  # also where the reader went away: the message was not said
-                    self.messages[:], self._asked = mark.messages, asked
+                    now, is_same = self._asked or mark, self._asked is mark
+                    self.messages[:], self._asked = now.messages, asked if is_same else None
                 if isinstance(error, Cancelled):
                     yield Finish("cancelled", tally.usage, error.message)
                     return
@@ -301,7 +305,9 @@ class Chat:
 
     def _prefill(self, tally: _Tally, limits: Limits) -> Generator[Event, None, bool]:
         """Bring the sequence up to where the model is to speak; answers whether it is thinking."""
+        again = yield from self._compact(is_first=not tally.usage.steps)
         start = Beginning(len(self.sequence))
+        first, place = self._fed, start.reused if self._fed else 0
         if self._fed:
             last = self.messages[self._fed - 1]
             rendered, encoding = self._prompt.following(
@@ -317,28 +323,62 @@ class Chat:
             start = self._begin(encoding.ids)
             yield from start.notices()
             ids, origins = encoding.ids[start.reused :], encoding.origins[start.reused :]
-        reused, length = start.reused, len(self.sequence)
+        length = len(self.sequence)
+        total, reused = len(ids) + again, start.reused - again
         counts, begun = self.sequence.counts, time.perf_counter()
         self.sequence.extend(ids, origins)
         try:
-            yield Prefill(0, len(ids), reused)
+            yield Prefill(0, total, reused)
             for computed in self.sequence.chunks(border=start.border, cancelled=limits.cancelled):
                 yield from start.keep(self.sequence, time.perf_counter() - begun)
-                yield Prefill(min(computed, len(ids)), len(ids), reused)
+                yield Prefill(min(computed, total), total, reused)
         except BaseException:
             self._rewind_to(length)
             raise
         done = self.sequence.counts
         tally.add(
-            prompt_tokens=reused + len(ids),
-            kv_reused=reused + len(ids) - (done.computed - counts.computed),
+            prompt_tokens=reused + total,
+            kv_reused=reused + total - (done.computed - counts.computed),
             prefilled=done.computed - counts.computed,
             prefilled_again=done.again - counts.again,
             prefill_seconds=time.perf_counter() - begun,
             kv_restored=start.restored.tokens,
         )
         self._fed = len(self.messages)
+        before = [block for block in self._blocks if block.start < place]
+        self._blocks = [*before, Block(first, self._fed, place, len(self.sequence))]
         return self._prompt.opens_thinking(rendered)
+
+    def _compact(self, *, is_first: bool) -> Generator[Event, None, int]:
+        """Make room by the chat's policy; answers how many tokens that stay are computed anew.
+
+        What stays is in the sequence afterwards, and computed with what comes next.
+        """
+        policy, sequence = self._options.compaction, self.sequence
+        if policy is None:
+            return 0
+        blocks = [block for block in self._blocks if self._fed and block.start < len(sequence)]
+        scribe = Scribe(self._prompt, self._with_system([]), self._specs)
+        script = Script(self.messages, blocks, sequence.ids if blocks else (), sequence.origins)
+        made = scribe.compacted(script, policy, sequence.n_ctx)
+        if made is None:
+            return 0
+        script, result = made
+        tokens = {"tokens_before": scribe.need(Script(self.messages, blocks, sequence.ids))}
+        again, kept = 0, len(sequence)
+        if script.fed:
+            kept = sequence.keep_prefix(script.ids)
+            again = len(script.ids) - kept
+            sequence.extend(script.ids[kept:], script.origins[kept:])
+        self.messages[:] = script.messages
+        self._fed, self._blocks = script.fed, list(script.blocks)
+        self._asked = None
+        if is_first:
+            self._asked = _Mark(self.messages[:-1], self._fed, len(sequence))
+        tokens |= {"tokens_after": scribe.need(script), "computed_again": again}
+        data = {**tokens, "results": result.results, "dropped": result.dropped}
+        yield Notice(_made_room(data), data)
+        return again
 
     def _begin(self, ids: Sequence[int]) -> Beginning:
         """The first tokens of an opening, from wherever they are."""
@@ -521,6 +561,16 @@ def _gather(
         elif isinstance(event, Thinking):
             thinking.append(event.text)
         yield event
+
+
+def _made_room(data: Mapping[str, int]) -> str:
+    gone = [f"{data['results']} old results"] if data["results"] else []
+    gone += [f"{data['dropped']} old messages"] if data["dropped"] else []
+    return (
+        f"{' and '.join(gone) or 'old messages'} were left out to make room: "
+        f"{data['tokens_before']} tokens before, {data['tokens_after']} now, "
+        f"{data['computed_again']} of them computed again"
+    )
 
 
 def _why(reason: FinishReason | None, n_ctx: int) -> str:

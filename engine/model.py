@@ -31,6 +31,7 @@ from engine.vocab import Vocab
 
 if TYPE_CHECKING:
     from engine.chat import Answer, Chat
+    from engine.compaction import Compaction, How, Rewrite
     from engine.llama import FlashAttention
 
 _NUMBER: Final[tuple[type, ...]] = (int, float)
@@ -158,6 +159,7 @@ class Model:
         thinking_budget: int | None = None,
         strict_format: bool = False,
         variables: Mapping[str, Any] | None = None,
+        compaction: Compaction | How | Rewrite | None = None,
     ) -> Chat:
         """A conversation. `tools` are functions, `@tool` functions or `Tool`s.
 
@@ -165,9 +167,11 @@ class Model:
         of being asked of the model, which is faster and gives the same text.
         `thinking` and `variables` go to the chat template; `thinking_budget` ends the reasoning
         after that many tokens. With `strict_format`, calls in another form than the family's own
-        are text. See `engine.chat.Chat`.
+        are text. `compaction` makes room where the context gets full: a Compaction, or its `how`.
+        See `engine.chat.Chat`.
         """
         from engine.chat import Chat, ChatOptions
+        from engine.compaction import Compaction
 
         options = ChatOptions(
             tool_choice=tool_choice,
@@ -180,6 +184,7 @@ class Model:
             thinking_budget=thinking_budget,
             strict_format=strict_format,
             variables=variables or {},
+            compaction=Compaction.of(compaction),
         )
         return Chat(self, system, tools, options)
 

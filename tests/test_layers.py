@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     },
     {"constraint", "grammar", "callgrammar", "dialect", "sampler"} | {"framing", "probing"},
     {"watch", "decode", "callreader"},
-    {"tools", "callfollower", "toolcall", "model", "answer", "chat"},
+    {"tools", "callfollower", "toolcall", "model", "answer", "chat"} | {"compaction", "restream"},
     {"cli", "__init__", "__main__"},
 ]
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}

@@ -88,6 +88,7 @@ def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
         thinking=options.thinking,
         thinking_budget=options.thinking_budget,
         strict_format=options.strict_format,
+        compaction=options.compact,
     )
     chat.sampling = dataclasses.replace(chat.sampling, **options.sampling)
     return chat
@@ -96,6 +97,7 @@ def open_chat(model: Model, tools: list[Tool], options: Options) -> Chat:
 def load_chat(path: Path, model: Model, tools: list[Tool], options: Options) -> Chat:
     """A saved chat with these tools, and the limits that were asked for."""
     from engine.chat import Chat, ChatOptions
+    from engine.compaction import Compaction
 
     settings = ChatOptions(
         tool_choice=options.choice,
@@ -106,5 +108,6 @@ def load_chat(path: Path, model: Model, tools: list[Tool], options: Options) -> 
         thinking=options.thinking,
         thinking_budget=options.thinking_budget,
         strict_format=options.strict_format,
+        compaction=Compaction.of(options.compact),
     )
     return Chat.load(path, model, tools, settings)

@@ -114,6 +114,13 @@ class Options:
             help="Keep the state of system prompt and tools on disk, for the next start.",
         ),
     ] = False
+    compact: Annotated[
+        Literal["results", "turns"] | None,
+        _option(
+            "--compact",
+            help="Where the context gets full: leave out old results of tools, or whole old turns.",
+        ),
+    ] = None
     no_constrain: Annotated[
         bool,
         _option("--no-constrain", help="Let the model write calls freely, valid or not."),
