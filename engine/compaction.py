@@ -14,7 +14,7 @@ from typing import Literal
 from engine.errors import UsageError
 from engine.messages import Message
 
-How = Literal["results", "turns"]
+How = Literal["results", "turns", "both"]
 Rewrite = Callable[[list[Message]], Sequence[Message]]
 
 # How a result that was cut names the file with the whole of it.
@@ -29,7 +29,9 @@ class Compaction:
     Before a prompt that would take the context over the share `at`, the oldest go until about the
     share `to` is left; the last `keep_turns` turns and every message of a person that they answer
     stay as they are. `how`: "results" puts a short note in place of old results of tools, "turns"
-    leaves whole turns out, never a call without its result. A function is given all messages (the
+    leaves whole turns out, never a call without its result; "both" does the second where the first
+    is not enough. Notes and calls add up, so with "results" alone a chat gets full in the end. A
+    function is given all messages (the
     system message is not among them) and answers with those to go on with, the last one among them.
     """
 
@@ -39,8 +41,10 @@ class Compaction:
     keep_turns: int = 2
 
     def __post_init__(self) -> None:
-        if not callable(self.how) and self.how not in ("results", "turns"):
-            raise UsageError(f"compaction is 'results', 'turns' or a function, not {self.how!r}")
+        if not callable(self.how) and self.how not in ("results", "turns", "both"):
+            raise UsageError(
+                f"compaction is 'results', 'turns', 'both' or a function, not {self.how!r}"
+            )
         if not 0 < self.to <= self.at <= 1:
             raise UsageError(
                 f"a compaction goes from the share `at` of the context down to `to`, both between "
@@ -77,7 +81,13 @@ def compact(messages: Sequence[Message], policy: Compaction, share: float = 0.0)
     turns = _turns(messages)
     excess = sum(map(_size, messages)) * (1 - share)
     old = [turn for turn in turns if turn.said][: -policy.keep_turns]
-    return (_without_results if policy.how == "results" else _without_turns)(turns, old, excess)
+    results = dropped = 0
+    if policy.how != "turns":
+        results, excess = _shorten_results(old, excess)
+    if policy.how != "results":
+        turns, dropped = _without_turns(turns, old, excess)
+    made = [message for turn in turns for message in (*turn.asked, *turn.said)]
+    return Compacted(made, results, dropped)
 
 
 @dataclass(slots=True)
@@ -99,11 +109,8 @@ def _turns(messages: Sequence[Message]) -> list[_Turn]:
     return turns
 
 
-def _joined(turns: Sequence[_Turn]) -> list[Message]:
-    return [message for turn in turns for message in (*turn.asked, *turn.said)]
-
-
-def _without_results(turns: list[_Turn], old: list[_Turn], excess: float) -> Compacted:
+def _shorten_results(old: list[_Turn], excess: float) -> tuple[int, float]:
+    """How many results became notes, the oldest first, and what is too much still."""
     count = 0
     for turn in old:
         for place, message in enumerate(turn.said):
@@ -116,10 +123,11 @@ def _without_results(turns: list[_Turn], old: list[_Turn], excess: float) -> Com
                 turn.said[place] = short
                 excess -= _size(message) - _size(short)
                 count += 1
-    return Compacted(_joined(turns), results=count)
+    return count, excess
 
 
-def _without_turns(turns: list[_Turn], old: list[_Turn], excess: float) -> Compacted:
+def _without_turns(turns: list[_Turn], old: list[_Turn], excess: float) -> tuple[list[_Turn], int]:
+    """The turns that are left, the oldest having gone, and how many messages went."""
     left, count = list(turns), 0
     for turn in old:
         if excess <= 0:
@@ -133,7 +141,7 @@ def _without_turns(turns: list[_Turn], old: list[_Turn], excess: float) -> Compa
         excess -= sum(map(_size, gone))
         count += len(gone)
         left.pop(0)
-    return Compacted(_joined(left), dropped=count)
+    return left, count
 
 
 def _rewritten(messages: Sequence[Message], rewrite: Rewrite) -> Compacted:

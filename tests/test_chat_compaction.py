@@ -202,5 +202,5 @@ def test_a_loaded_chat_that_is_too_long_makes_room_when_it_is_opened():
 
 
 def test_an_unknown_policy_is_refused():
-    with pytest.raises(UsageError, match="'results', 'turns' or a function"):
+    with pytest.raises(UsageError, match="'results', 'turns', 'both' or a function"):
         scripted_model().chat(compaction="everything")

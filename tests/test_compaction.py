@@ -79,7 +79,13 @@ def test_of_a_turn_still_at_work_the_question_stays():
     assert made.messages == [AGENT[0], *AGENT[6:]] and made.dropped == 5
 
 
-@pytest.mark.parametrize("how", ["results", "turns"])
+@pytest.mark.parametrize("share, results, dropped", [(0.9, 1, 0), (0.7, 2, 0), (0.3, 3, 5)])
+def test_both_leaves_turns_out_only_where_notes_are_not_enough(share, results, dropped):
+    made = compact(AGENT, Compaction("both", keep_turns=1), share)
+    assert (made.results, made.dropped) == (results, dropped)
+
+
+@pytest.mark.parametrize("how", ["results", "turns", "both"])
 def test_what_is_kept_stays_the_same_object(how):
     made = compact([*AGENT, answer(), *TALK], Compaction(how, keep_turns=2))
     ours = {id(message) for message in [*AGENT, *TALK]}
@@ -103,7 +109,12 @@ def conversations(draw):
     return messages
 
 
-@given(conversations(), st.sampled_from(["results", "turns"]), st.integers(1, 3), st.floats(0, 1))
+@given(
+    conversations(),
+    st.sampled_from(["results", "turns", "both"]),
+    st.integers(1, 3),
+    st.floats(0, 1),
+)
 def test_calls_and_results_are_never_parted_and_the_last_turns_never_touched(
     messages, how, keep_turns, share
 ):

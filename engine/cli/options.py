@@ -115,10 +115,10 @@ class Options:
         ),
     ] = False
     compact: Annotated[
-        Literal["results", "turns"] | None,
+        Literal["results", "turns", "both"] | None,
         _option(
             "--compact",
-            help="Where the context gets full: leave out old results of tools, or whole old turns.",
+            help="Where the context is full: leave out old results of tools, old turns, or both.",
         ),
     ] = None
     no_constrain: Annotated[
