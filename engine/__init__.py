@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.chat import answer_of as answer_of
     from engine.chat import steps as steps
     from engine.chat import tool_called as tool_called
+    from engine.compaction import Compaction as Compaction
     from engine.constraint import Constraint as Constraint
     from engine.errors import EngineError as EngineError
     from engine.events import Approval as Approval
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from engine.events import Finish as Finish
     from engine.events import Notice as Notice
     from engine.events import Prefill as Prefill
+    from engine.events import Step as Step
     from engine.events import Text as Text
     from engine.events import Thinking as Thinking
     from engine.events import Token as Token
@@ -65,6 +67,7 @@ _HOME = {
         "steps",
         "tool_called",
     ),
+    "engine.compaction": ("Compaction",),
     "engine.constraint": ("Constraint",),
     "engine.grammar": ("Grammar",),
     "engine.errors": ("EngineError",),
@@ -75,6 +78,7 @@ _HOME = {
         "Finish",
         "Notice",
         "Prefill",
+        "Step",
         "Text",
         "Thinking",
         "Token",

@@ -57,7 +57,7 @@ class Backend(Protocol):
     def save(self, *, seq: int = 0) -> bytes:
         """The state of a sequence, as bytes that only the same model and build can read."""
 
-    def load(self, state: bytes, *, seq: int = 0) -> None:
+    def load(self, state: bytes | memoryview, *, seq: int = 0) -> None:
         """Restore what `save` gave. Raises StorageError when the state doesn't fit."""
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -52,15 +51,6 @@ class AnswerOptions(TypedDict, total=False):
     cancelled: Callable[[], bool] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A place in a chat: its messages, how many of them are fed, and the stream's length."""
-
-    messages: list[Message]
-    fed: int
-    length: int
-
-
 class Chat:
     """A conversation with one model. `messages` are without the system message.
 
@@ -78,7 +68,7 @@ class Chat:
         self.model = model
         self.sampling = options.sampling or model.sampling
         self._turns = Turns(model, system, options)
-        self._asked: _Mark | None = None  # where the last message was said
+        self._feed = self._turns.feed
         self._is_busy = False
         try:
             self.set_tools(tools)
@@ -90,15 +80,22 @@ class Chat:
 
     @property
     def messages(self) -> list[Message]:
-        return self._turns.messages
+        return self._feed.messages
+
+    @messages.setter
+    def messages(self, messages: Sequence[Message]) -> None:
+        fed = self._feed.fed
+        if list(messages[:fed]) != self._feed.messages[:fed]:
+            self._feed.fed = 0  # what the stream holds was edited: it is rendered anew
+        self._feed.messages[:] = messages
 
     @property
     def sequence(self) -> TokenSequence:
-        return self._turns.sequence
+        return self._feed.sequence
 
     @property
     def system(self) -> str | None:
-        return self._turns.system
+        return self._feed.system
 
     @property
     def tools(self) -> tuple[Tool, ...]:
@@ -120,9 +117,9 @@ class Chat:
     def clear(self, *, system: str | None = None) -> None:
         """Forget the messages; `system` replaces the system message. The prefix stays cached."""
         self.messages.clear()
-        self._turns.system = self.system if system is None else system
-        self._turns.fed = 0
-        self._asked = None
+        self._feed.system = self.system if system is None else system
+        self._feed.fed = 0
+        self._feed.asked = None
 
     def close(self) -> None:
         """Give the sequence's slot back to the model."""
@@ -198,14 +195,14 @@ class Chat:
         asked = [index for index, message in enumerate(self.messages) if message.role == "user"]
         if not asked:
             raise UsageError("there is no answer to retry")
-        place, mark = asked[-1], self._asked
+        place, mark = asked[-1], self._feed.asked
         text = self.messages[place].text
         del self.messages[place:]
-        if mark is not None and mark.fed and self._turns.fed and len(mark.messages) == place:
-            self._turns.fed = mark.fed
-            self._turns.rewind_to(mark.length)
+        if mark is not None and mark.fed and self._feed.fed and len(mark.messages) == place:
+            self._feed.fed = mark.fed
+            self._feed.rewind_to(mark.length)
         else:
-            self._turns.fed = 0
+            self._feed.fed = 0
         yield from self.stream(text, **options)
 
     def _terms(
@@ -249,18 +246,24 @@ class Chat:
             self._is_busy = False
 
     def _said(self, text: str, terms: Terms) -> Iterator[Event]:
-        asked, before = self._asked, list(self.messages)
+        feed = self._feed
+        asked, before = feed.asked, list(self.messages)
         abandon(self.messages)
-        self._asked = _Mark(list(self.messages), self._turns.fed, len(self.sequence))
+        feed.asked = mark = feed.mark()
         self.messages.append(Message("user", text))
         try:
             yield from self._turns.answer(terms)
         finally:
             if not terms.course.has_begun:  # nothing was generated: it was not said
-                self.messages[:], self._asked = before, asked
+                if feed.asked is mark:
+                    self.messages[:], feed.asked = before, asked
+                else:  # older messages made room for it, and are gone
+                    self.messages.pop()
+                    feed.asked = None
 
     def _resumed(self, given: Mapping[str, Any], terms: Terms) -> Iterator[Event]:
-        before, limit = list(self.messages), self._turns.output_bytes
+        before, compactions = list(self.messages), self._feed.compactions
+        limit = self._turns.output_bytes
         results = []
         for call in self.pending:
             tool, value = self._turns.tools.get(call.name), given[call.id]
@@ -271,7 +274,8 @@ class Chat:
         try:
             yield from self._turns.answer(terms)
         finally:
-            if not terms.course.has_begun:
+            # Where older messages made room, the results stay: see `go_on`.
+            if not terms.course.has_begun and self._feed.compactions == compactions:
                 self.messages[:] = before
 
     # Keeping

@@ -1,4 +1,4 @@
-"""How far an answer has come, and whether it must stop: steps, repeated calls, conditions.
+"""How far an answer has come, and whether it must stop: counts, steps, repeats, conditions.
 
 Knows calls, results and limits. Does not know models, prompts or how calls are run.
 """
@@ -6,11 +6,11 @@ Knows calls, results and limits. Does not know models, prompts or how calls are 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from engine.errors import UsageError
-from engine.events import FinishReason, ToolResult
+from engine.events import FinishReason, ToolResult, Usage
 from engine.messages import JSON, Call
 
 MAX_STEPS: Final = 10
@@ -59,11 +59,17 @@ class Course:
     def __init__(self, max_steps: int, stop: StopCondition | None) -> None:
         self.step = 0  # turns of the model that are done
         self.has_begun = False  # something was generated: what was asked is part of the chat
+        self.usage = Usage()
         self._max_steps = max_steps
         self._stop = stop
         self._last: object = None
         self._repeats = 0
         self._repairs = 0
+
+    def count(self, **counts: float) -> None:
+        """Add to `usage`."""
+        values = {name: getattr(self.usage, name) + more for name, more in counts.items()}
+        self.usage = replace(self.usage, **values)
 
     def over(
         self, calls: Sequence[Call], results: Sequence[ToolResult], *, is_direct: bool

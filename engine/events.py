@@ -6,7 +6,7 @@ Knows tokens, spans, calls and endings. Does not know who produces them or how t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from engine.messages import JSON
@@ -133,10 +133,14 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a person should know that is not an error: a dropped tool, a broken-off call."""
+    """Something a person should know that is not an error: a dropped tool, a broken-off call.
+
+    What went well, such as time saved, is no warning.
+    """
 
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    is_warning: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,8 @@ class Usage:
     """Counts of one answer, tool turns included. Times are wall seconds.
 
     `prompt_tokens` = `kv_reused` + `prefilled`, summed over the model's turns. `prefilled_again`
-    counts tokens that the cache once held at the same place and had to be computed anew.
+    counts tokens that the cache once held at the same place and had to be computed anew;
+    `kv_restored` those of `kv_reused` that came from a prefix on disk.
     """
 
     prompt_tokens: int = 0
@@ -156,6 +161,13 @@ class Usage:
     steps: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    kv_restored: int = 0
+
+    def __sub__(self, before: Usage) -> Usage:
+        """What was counted since `before`."""
+        return Usage(
+            *(getattr(self, item.name) - getattr(before, item.name) for item in fields(self))
+        )
 
     @property
     def tokens_per_second(self) -> float:
@@ -168,6 +180,17 @@ class Usage:
     @property
     def reuse_ratio(self) -> float:
         return self.kv_reused / self.prompt_tokens if self.prompt_tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The end of one message of the model, before its calls are run, with its own counts.
+
+    `number` is from 1 in each answer. The steps' counts add up to the Finish's.
+    """
+
+    number: int
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,5 +215,6 @@ Event = (
     | ToolProgress
     | ToolResult
     | Notice
+    | Step
     | Finish
 )

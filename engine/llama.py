@@ -82,6 +82,12 @@ def libraries() -> tuple[ctypes.CDLL, Path]:
     return library, Path(ll._base_path)
 
 
+def library_files() -> list[Path]:
+    """Every library that computes: what a state saved by one build may differ by."""
+    folder = libraries()[1]
+    return sorted(path for path in folder.glob("*") if path.suffix in (".so", ".dylib", ".dll"))
+
+
 def build_info() -> dict[str, Any]:
     """What this llama.cpp is: versions and the features that it was compiled with."""
     import llama_cpp
@@ -207,6 +213,26 @@ class LlamaBackend:
         ll.llama_model_desc(ll.llama_get_model(self._context), buffer, 256)
         return buffer.value.decode("utf-8", "replace")
 
+    @property
+    def state_parameters(self) -> dict[str, Any]:
+        """What a saved state depends on besides the model: how it was computed, and its form.
+
+        All other parameters of a context are llama.cpp's defaults, and the build's.
+        """
+        params = ll.llama_context_default_params()
+        return {
+            **build_info(),
+            "flash_attention": self.options.flash_attention,
+            "gpu_layers": self.options.gpu_layers,
+            "use_mmap": self.options.use_mmap,  # without it weights are laid out otherwise
+            "n_batch": self._n_batch,
+            "type_k": int(params.type_k),
+            "type_v": int(params.type_v),
+            "rope": [params.rope_scaling_type, params.rope_freq_base, params.rope_freq_scale],
+            "yarn": [params.yarn_ext_factor, params.yarn_attn_factor, params.yarn_orig_ctx],
+            "swa_full": bool(params.swa_full),
+        }
+
     def decode(
         self,
         tokens: Sequence[int],
@@ -295,9 +321,11 @@ class LlamaBackend:
         written = ll.llama_state_seq_get_data(self._context, buffer, size, seq)
         return bytes(memoryview(buffer)[:written])
 
-    def load(self, state: bytes, *, seq: int = 0) -> None:
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if not ll.llama_state_seq_set_data(self._context, buffer, len(state), seq):
+    def load(self, state: bytes | memoryview, *, seq: int = 0) -> None:
+        # No copy: a state may have gigabytes. llama.cpp reads it and keeps nothing of it.
+        data = np.frombuffer(state, np.uint8)
+        buffer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        if not ll.llama_state_seq_set_data(self._context, buffer, data.size, seq):
             raise StorageError("the saved state does not fit this model and context")
 
     def tokenize(self, text: bytes, parse_special: bool = False) -> list[int]:

@@ -19,6 +19,7 @@ from engine.errors import TemplateError, UsageError
 from engine.families import Detection, profile
 from engine.loading import FlashAttention, LoadOptions
 from engine.messages import ToolSpec
+from engine.prefixes import PrefixStore, open_store
 from engine.probing import recognise
 from engine.profile import Profile
 from engine.prompt import Prompt
@@ -31,6 +32,7 @@ from engine.vocab import Vocab
 
 if TYPE_CHECKING:
     from engine.chat import Answer, Chat
+    from engine.compaction import Compaction, How, Rewrite
     from engine.tools.approval import Approvals
 
 _NUMBER: Final[tuple[type, ...]] = (int, float)
@@ -61,6 +63,7 @@ class Model:
     detection: Detection
     path: Path | None = None
     sampling: Sampling = Sampling()  # of chats that ask for no other
+    prefixes: PrefixStore | None = None  # where chats look for their first tokens
 
     def __post_init__(self) -> None:
         self._slots: dict[int, TokenSequence] = {}  # taken ones
@@ -137,6 +140,11 @@ class Model:
         """Whether the sequence still has its slot."""
         return self._slots.get(sequence.slot) is sequence
 
+    def sequences(self) -> list[TokenSequence]:
+        """Those that have a slot now."""
+        with self._lock:
+            return list(self._slots.values())
+
     def chat(
         self,
         system: str | None = None,
@@ -153,6 +161,7 @@ class Model:
         strict_format: bool = False,
         approvals: Approvals | None = None,
         variables: Mapping[str, Any] | None = None,
+        compaction: Compaction | How | Rewrite | None = None,
     ) -> Chat:
         """A conversation. `tools` are functions, `@tool` functions or `Tool`s.
 
@@ -161,9 +170,11 @@ class Model:
         `thinking` and `variables` go to the chat template; `thinking_budget` ends the reasoning
         after that many tokens. With `strict_format`, calls in another form than the family's own
         are text. `approvals` decides which calls may run; without it, calls of tools that ask are
-        denied. See `engine.chat.Chat`.
+        denied. `compaction` makes room where the context gets full: a Compaction, or its `how`.
+        See `engine.chat.Chat`.
         """
         from engine.chat import Chat, ChatOptions
+        from engine.compaction import Compaction
 
         options = ChatOptions(
             tool_choice=tool_choice,
@@ -177,6 +188,7 @@ class Model:
             strict_format=strict_format,
             approvals=approvals,
             variables=variables or {},
+            compaction=Compaction.of(compaction),
         )
         return Chat(self, system, tools, options)
 
@@ -218,6 +230,7 @@ def load(
     n_seq: int = 4,
     family: str | None = None,
     chat_template: str | None = None,
+    prefix_cache: bool | str | Path = False,
     on_progress: Callable[[float], bool] | None = None,
     verbose: bool = False,
 ) -> Model:
@@ -225,10 +238,12 @@ def load(
 
     `n_ctx` 0 takes the model's own context, at most 8,192. `family` and `chat_template` (Jinja
     text) override what the file says. `on_progress` gets the share loaded; answering False stops.
+    With `prefix_cache` (True, or a folder) what chats begin with, system message and tools, is
+    kept on disk and not computed by the next process; the file is read whole for its hash, once.
     Raises ModelNotFound, GGUFError, UnsuitableModel, ModelError; TemplateError for a file without
     a chat template whose family is not known either.
     """
-    from engine.llama import LlamaBackend
+    from engine.llama import LlamaBackend, library_files
 
     path = find(None if name is None else str(name))
     header = gguf.read_header(path)
@@ -237,6 +252,9 @@ def load(
     detection = family_of(vocab, chat_template or header.chat_template, family)
     template = template_for(header, vocab, detection.profile, chat_template)
     sampling = recommended_sampling(header, detection.profile.sampling)
+    store = None
+    if prefix_cache is not False:
+        store = open_store(prefix_cache, header.parts, library_files(), on_progress=on_progress)
     options = LoadOptions(n_ctx, gpu_layers, threads, flash_attention, n_seq)
     backend = LlamaBackend(path, options, on_progress=on_progress, verbose=verbose)
     return Model(
@@ -248,6 +266,7 @@ def load(
         detection=detection,
         path=path,
         sampling=sampling,
+        prefixes=None if store is None else store(backend.state_parameters),
     )
 
 

@@ -20,6 +20,7 @@ from engine.tokenizer import Encoding, Tokenizer, encode_rendered
 from engine.vocab import Vocab
 
 _PROBE = ToolSpec("engine_probe_tool", "probe", {"type": "object", "properties": {}})
+_SAYINGS = ("x", "1", "가")  # messages that begin with no common token
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,21 @@ class Prompt:
         )
         rendered = self._without_thinking(rendered)
         return rendered, self._encode(rendered, add_bos=self.vocab.add_bos)
+
+    def pinned(
+        self, ids: Sequence[int], system: Sequence[Message], tools: Sequence[ToolSpec] = ()
+    ) -> int:
+        """How many of an opening's first ids stay the same whatever is said: system and tools."""
+        length = len(ids)
+        for text in _SAYINGS:
+            try:
+                other = self.opening([*system, Message("user", text)], tools)[1].ids
+            except TemplateError:
+                return 0
+            pairs = zip(ids[:length], other, strict=False)
+            length = next((at for at, (one, two) in enumerate(pairs) if one != two), length)
+            length = min(length, len(other))
+        return length
 
     def following(
         self,

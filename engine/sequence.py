@@ -90,6 +90,11 @@ class Sequence:
     def can_rewind(self) -> bool:
         return self._backend.can_rewind
 
+    @property
+    def computed(self) -> int:
+        """How many of the tokens the cache holds."""
+        return self._computed
+
     def recent(self, count: int) -> NDArray[np.int32]:
         """The last `count` ids (fewer where there are fewer), for repetition penalties."""
         return np.asarray(self._ids[-count:] if count else [], dtype=np.int32)
@@ -162,14 +167,22 @@ class Sequence:
             if on_progress is not None:
                 on_progress(done, total)
 
-    def chunks(self, *, cancelled: Callable[[], bool] | None = None) -> Iterator[int]:
-        """`compute`, a chunk a step: yields how many of the waiting tokens are done."""
-        total = len(self._ids) - self._computed
-        step = self._backend.n_batch
-        for start in range(0, total, step):
+    def chunks(
+        self, *, border: int = 0, cancelled: Callable[[], bool] | None = None
+    ) -> Iterator[int]:
+        """`compute`, a chunk a step: yields how many of the waiting tokens are done.
+
+        No chunk reaches over the position `border`: what is before it can be saved there, and the
+        tokens behind it are computed in the same chunks whether or not it was restored.
+        """
+        first, total = self._computed, len(self._ids) - self._computed
+        while (start := self._computed - first) < total:
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped after {start} of {total} prompt tokens", done=start)
-            chunk = self._ids[self._computed : self._computed + step]
+            end = self._computed + self._backend.n_batch
+            if self._computed < border:
+                end = min(end, border)
+            chunk = self._ids[self._computed : end]
             try:
                 self._backend.decode(chunk, self._computed, seq=self.slot, cancelled=cancelled)
             except BaseException:  # Ctrl-C may come after the work: the cache must not be ahead
@@ -280,15 +293,48 @@ class Sequence:
         twin._origins = self._origins.copy()
         return twin
 
-    def save(self) -> bytes:
-        """The cache's state for these tokens; with `ids` it restores the sequence by `load`."""
-        self.compute()
+    def take_prefix(self, other: Sequence, length: int) -> None:
+        """Become the first `length` tokens of another sequence; the cells are shared.
+
+        Raises UsageError where that isn't possible: see `can_take`.
+        """
+        if other is self or not other.can_take(length):
+            raise UsageError(f"the first {length} tokens of that sequence can't be shared")
+        self.clear()
+        self._backend.copy(other.slot, self.slot)
+        if length < other._computed:
+            self._backend.forget(length, seq=self.slot)
+        self._ids = other._ids[:length]
+        self._origins = other._origins[:length]
+        self._computed = length
+        self._lost = []
+        self._stale = True
+
+    def can_take(self, length: int) -> bool:
+        """Whether another sequence can share the first `length` tokens: they are computed, and
+        this memory can be cut there."""
+        return length == self._computed or (length < self._computed and self.can_rewind)
+
+    def save(self, length: int | None = None) -> bytes:
+        """The cache's state for these tokens; with `ids` it restores the sequence by `load`.
+
+        `length` is for a sequence that is being computed: the state of the tokens so far. A state
+        holds all that the cache does, so UsageError is raised where that is more or less.
+        """
+        if length is None:
+            self.compute()
+        elif length != self._computed:
+            raise UsageError(f"the cache holds {self._computed} tokens, not {length}")
         return self._backend.save(seq=self.slot)
 
-    def load(self, state: bytes, ids: Many[int], origins: Many[Origin]) -> None:
+    def load(self, state: bytes | memoryview, ids: Many[int], origins: Many[Origin]) -> None:
         """Restore what `save` gave. Raises StorageError and leaves the sequence empty on misfit."""
         self.clear()
-        self._backend.load(state, seq=self.slot)
+        try:
+            self._backend.load(state, seq=self.slot)
+        except BaseException:
+            self._backend.forget(0, seq=self.slot)
+            raise
         self._ids = list(ids)
         self._origins = bytearray(self._codes(origins, len(ids)))
         self._computed = len(ids)

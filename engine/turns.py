@@ -1,6 +1,6 @@
 """The loop of a conversation: prefill what is new, generate, run the calls, go on.
 
-Knows one sequence, its messages and tools. What each step does is in `prompt`, `sequence`,
+Knows one conversation's tools, options and the order of things. What each step does is in `feed`,
 `decode`, `toolcall` and `tools`. Does not know how a person says something (`chat` does).
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from engine.compaction import Compaction
 from engine.course import MAX_STEPS, Course
 from engine.decode import Limits, generate
 from engine.dialect import Dialect
@@ -21,19 +22,19 @@ from engine.events import (
     Finish,
     FinishReason,
     Notice,
-    Prefill,
+    Step,
     Text,
     Thinking,
     ToolResult,
-    Usage,
 )
+from engine.feed import Feed
 from engine.grammar import Grammar
 from engine.messages import Call, Message, ToolSpec
 from engine.model import Model
 from engine.pending import pending
 from engine.profile import Span
-from engine.prompt import Prompt
 from engine.sampler import Sampler, Sampling
+from engine.sequence import Sequence as TokenSequence
 from engine.toolcall import ToolChoice, Turn, TurnOptions
 from engine.tools import Tool, run_calls, tools_by_name
 from engine.tools.approval import Approvals
@@ -41,7 +42,6 @@ from engine.tools.invoke import error_content
 from engine.watch import Watch, markers_for
 
 MIN_OUTPUT_BYTES = 256
-END_TOKENS = 64  # marks that a template ends a message with are fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +58,12 @@ class ChatOptions:
     thinking: bool | None = None
     thinking_budget: int | None = None  # in tokens; then the reasoning is ended
     strict_format: bool = False  # calls in another form than the family's own are text
+    compaction: Compaction | None = None  # without, a chat that is too long is refused
     variables: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.thinking_budget is not None and self.thinking_budget < 1:
             raise UsageError(f"thinking_budget is at least 1, not {self.thinking_budget}")
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Usage in the making."""
-
-    usage: Usage = Usage()
-
-    def add(self, **counts: float) -> None:
-        values = {name: getattr(self.usage, name) + more for name, more in counts.items()}
-        self.usage = replace(self.usage, **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +79,16 @@ class Terms:
 
 
 class Turns:
-    """One conversation at work. `messages` are without the system message.
-
-    `fed` is how many of them are in the sequence; 0: it must be opened anew.
-    """
+    """One conversation at work: what its model may call, and what it does about it."""
 
     def __init__(self, model: Model, system: str | None, options: ChatOptions) -> None:
         self.model = model
-        self.system = system
         self.options = options
-        self.messages: list[Message] = []
         self.tools: dict[str, Tool] = {}
-        self.fed = 0
         self.calls_made = 0
-        self.sequence = model.sequence()
         self.dialect: Dialect = model.dialect(options.style)
-        self._prompt: Prompt = model.prompt(options.style, options.variables, options.thinking)
+        prompt = model.prompt(options.style, options.variables, options.thinking)
+        self.feed = Feed(model, system, prompt, options.compaction)
         self._ends = model.profile.end_meanings(model.vocab)
         self._meanings = model.profile.meanings(model.vocab)
         self._notices: list[Notice] = []
@@ -130,7 +114,15 @@ class Turns:
         ]
         self.tools = offered
         self._notices += notices
-        self.fed = 0
+        self.feed.fed = 0
+
+    @property
+    def messages(self) -> list[Message]:
+        return self.feed.messages
+
+    @property
+    def sequence(self) -> TokenSequence:
+        return self.feed.sequence
 
     @property
     def _constrains(self) -> bool:
@@ -141,32 +133,34 @@ class Turns:
         return [tool.spec for tool in self.tools.values()]
 
     def answer(self, terms: Terms) -> Iterator[Event]:
-        tally, course = _Tally(), terms.course
+        course = terms.course
         while True:
+            before = course.usage
             try:
                 yield from self._told()
-                thinking = yield from self._prefill(tally, terms.limits)
+                thinking = yield from self.feed.prefill(self._specs, course, terms.limits)
             except Cancelled as error:
                 reason: FinishReason = "deadline" if terms.limits.is_late else "cancelled"
-                yield Finish(reason, tally.usage, error.message)
+                yield Finish(reason, course.usage, error.message)
                 return
             except ContextFull as error:
                 if not course.step:
                     raise
-                yield Finish("context_full", tally.usage, error.message)
+                yield Finish("context_full", course.usage, error.message)
                 return
             is_first = self.messages[-1].role == "user"  # no result is behind it yet
             turn = self._turn(thinking, terms, first=is_first)
             course.has_begun = True
-            cut = yield from self._generate(turn, terms.sampler, terms.limits, tally)
+            cut = yield from self._generate(turn, terms)
             course.step += 1
-            tally.add(steps=1)
+            course.count(steps=1)
+            yield Step(course.step, course.usage - before)
             if cut is not None or not (turn.result.calls or turn.result.broken):
-                yield Finish(cut or "end_turn", tally.usage, _why(cut, self.sequence.n_ctx))
+                yield Finish(cut or "end_turn", course.usage, _why(cut, self.sequence.n_ctx))
                 return
             over = yield from self._act(turn, terms)
             if over is not None:
-                yield Finish(over[0], tally.usage, over[1])
+                yield Finish(over[0], course.usage, over[1])
                 return
 
     def _act(
@@ -203,44 +197,6 @@ class Turns:
         return name in self.tools and self.tools[name].return_direct
 
     # One step
-
-    def _prefill(self, tally: _Tally, limits: Limits) -> Generator[Event, None, bool]:
-        """Bring the sequence up to where the model is to speak; answers whether it is thinking."""
-        reused = len(self.sequence)
-        if self.fed:
-            last = self.messages[self.fed - 1]
-            rendered, encoding = self._prompt.following(
-                self._with_system(self.messages[: self.fed - 1]),
-                self.messages[self.fed :],
-                self._specs,
-                calls=last.calls,
-                said=self.sequence.ids[-END_TOKENS:],
-            )
-            ids, origins = encoding.ids, encoding.origins
-        else:
-            rendered, encoding = self._prompt.opening(self._with_system(self.messages), self._specs)
-            reused = self.sequence.keep_prefix(encoding.ids)
-            ids, origins = encoding.ids[reused:], encoding.origins[reused:]
-        length = len(self.sequence)
-        counts, begun = self.sequence.counts, time.perf_counter()
-        self.sequence.extend(ids, origins)
-        try:
-            yield Prefill(0, len(ids), reused)
-            for computed in self.sequence.chunks(cancelled=limits.says_stop):
-                yield Prefill(min(computed, len(ids)), len(ids), reused)
-        except BaseException:
-            self.rewind_to(length)
-            raise
-        done = self.sequence.counts
-        tally.add(
-            prompt_tokens=reused + len(ids),
-            kv_reused=reused + len(ids) - (done.computed - counts.computed),
-            prefilled=done.computed - counts.computed,
-            prefilled_again=done.again - counts.again,
-            prefill_seconds=time.perf_counter() - begun,
-        )
-        self.fed = len(self.messages)
-        return self._prompt.opens_thinking(rendered)
 
     def _turn(self, thinking: bool, terms: Terms, *, first: bool) -> Turn:
         model, profile = self.model, self.model.profile
@@ -289,26 +245,23 @@ class Turns:
         n, form = self.calls_made, self.model.profile.call_ids
         return f"call_{n}", form.format(n=n, n0=n - 1, name=name) if form else None
 
-    def _generate(
-        self, turn: Turn, sampler: Sampler, limits: Limits, tally: _Tally
-    ) -> Generator[Event, None, FinishReason | None]:
+    def _generate(self, turn: Turn, terms: Terms) -> Generator[Event, None, FinishReason | None]:
         """One message of the model; it joins `messages`, whole or cut off before its call."""
         text: list[str] = []
         thinking: list[str] = []
         begun, length = time.perf_counter(), len(self.sequence)
-        loop = generate(self.sequence, turn, sampler, self.model.vocab, limits)
+        loop = generate(self.sequence, turn, terms.sampler, self.model.vocab, terms.limits)
         try:
             reason = yield from _gather(loop, text, thinking)
         finally:
             is_cut = turn.is_in_call and not turn.is_over
-            self.messages.append(
+            self.feed.add(
                 Message("assistant", "".join(text), "".join(thinking), tuple(turn.result.calls))
             )
-            self.fed = len(self.messages)
             if is_cut:  # by a limit, an error or a reader who went away: it is never run
-                self.rewind_to(len(self.sequence) - turn.call_length)
+                self.feed.rewind_to(len(self.sequence) - turn.call_length)
             forced = sum(origin == "forced" for origin in self.sequence.origins[length:])
-            tally.add(
+            terms.course.count(
                 completion_tokens=len(self.sequence) - length,
                 forced_tokens=forced,
                 decode_seconds=time.perf_counter() - begun,
@@ -355,19 +308,6 @@ class Turns:
         return max(MIN_OUTPUT_BYTES, self.sequence.room * 3 // 4)
 
     # Keeping
-
-    def _with_system(self, messages: Sequence[Message]) -> list[Message]:
-        return [*([Message("system", self.system)] if self.system else []), *messages]
-
-    def rewind_to(self, length: int) -> None:
-        """Drop what is behind `length`; where the memory can't, the chat is rendered anew."""
-        if len(self.sequence) <= length:
-            return
-        if self.sequence.can_rewind:
-            self.sequence.rewind(len(self.sequence) - length)
-        else:
-            self.sequence.clear()
-            self.fed = 0
 
     def _told(self) -> Iterator[Event]:
         """What a person should know of the tools, once."""

@@ -19,6 +19,7 @@ from engine.events import (
     Finish,
     Notice,
     Prefill,
+    Step,
     Text,
     Thinking,
     Token,
@@ -27,6 +28,7 @@ from engine.events import (
     ToolCallStart,
     ToolProgress,
     ToolResult,
+    Usage,
 )
 
 RESULT_WIDTH: Final = 400  # characters of a result that are shown without --verbose
@@ -96,7 +98,12 @@ class ScreenDrawer:
             case ToolProgress(text=text):
                 self._console.note(f"  .. {printable_line(text)}", "dim")
             case Notice(text=text):
-                self._console.note(f"! {printable_line(text)}", "red")
+                mark, style = ("! ", "red") if event.is_warning else ("", "dim")
+                self._console.note(f"{mark}{printable_line(text)}", style)
+            case Step():
+                if not self.verbose:
+                    return
+                self._console.note(f"[step {event.number}: {counts_of(event.usage)}]", "dim")
             case Control() | ToolCallStart() | ToolCallDelta():
                 self._draw_wire(event)
             case Finish():
@@ -176,15 +183,21 @@ class ScreenDrawer:
 
 def stats_line(finish: Finish) -> str:
     """The counts of one answer on one line."""
-    usage = finish.usage
+    return f"[{counts_of(finish.usage)}]"
+
+
+def counts_of(usage: Usage) -> str:
+    """The counts of an answer, or of one of its steps."""
     parts = [f"{usage.completion_tokens} tokens, {usage.tokens_per_second:.1f}/s"]
     if usage.prefilled:
         parts.append(f"prefill {usage.prefilled} tokens, {usage.prefill_per_second:.0f}/s")
     if usage.prompt_tokens:
         parts.append(f"KV reused {usage.reuse_ratio:.0%} of {usage.prompt_tokens}")
+    if usage.kv_restored:
+        parts.append(f"{usage.kv_restored} from disk")
     if usage.steps > 1:
         parts.append(f"{usage.steps} steps")
-    return f"[{' | '.join(parts)}]"
+    return " | ".join(parts)
 
 
 def _compact(value: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from engine.errors import EngineError
-from engine.events import Event, Finish, Token
+from engine.events import Event, Finish, Step, Token
 
 VERSION: Final = 1
 
@@ -29,7 +29,7 @@ def event_record(event: Event) -> dict[str, Any]:
     record |= {item.name: getattr(event, item.name) for item in fields(event)}
     if isinstance(event, Token):
         record |= {"data": event.data.hex(), "text": event.data.decode("utf-8", "replace")}
-    elif isinstance(event, Finish):
+    elif isinstance(event, Finish | Step):
         usage = event.usage
         record["usage"] = {item.name: getattr(usage, item.name) for item in fields(usage)} | {
             "tokens_per_second": usage.tokens_per_second,

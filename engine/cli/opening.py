@@ -45,6 +45,7 @@ def open_model(
                 threads=options.threads,
                 family=options.family,
                 chat_template=template,
+                prefix_cache=options.prefix_cache,
                 verbose=options.verbose,
                 on_progress=on_progress,
             )
@@ -98,6 +99,8 @@ def load_chat(
 
 
 def _settings(options: Options) -> dict[str, Any]:
+    from engine.compaction import Compaction
+
     return {
         "tool_choice": options.choice,
         "constrain": not options.no_constrain,
@@ -107,4 +110,5 @@ def _settings(options: Options) -> dict[str, Any]:
         "thinking": options.thinking,
         "thinking_budget": options.thinking_budget,
         "strict_format": options.strict_format,
+        "compaction": Compaction.of(options.compact),
     }

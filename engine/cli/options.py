@@ -139,6 +139,20 @@ class Options:
         str | None,
         _option("--chat-template", metavar="FILE", help="Use this Jinja template."),
     ] = None
+    prefix_cache: Annotated[
+        bool,
+        _option(
+            "--prefix-cache",
+            help="Keep the state of system prompt and tools on disk, for the next start.",
+        ),
+    ] = False
+    compact: Annotated[
+        Literal["results", "turns", "both"] | None,
+        _option(
+            "--compact",
+            help="Where the context is full: leave out old results of tools, old turns, or both.",
+        ),
+    ] = None
     no_constrain: Annotated[
         bool,
         _option("--no-constrain", help="Let the model write calls freely, valid or not."),
