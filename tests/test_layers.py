@@ -42,6 +42,10 @@ OWNERS = {
     "typing_extensions": "tools/declare",
     "huggingface_hub": "hub",
     "prompt_toolkit": "cli/prompt",
+    "mcp": "tools/mcp/client",
+    "mcp_types": "tools/mcp/client",
+    "anyio": "tools/mcp/client",
+    "httpx2": "tools/mcp/web",
 }
 ANYWHERE = {"numpy"}
 SURFACE_ONLY = {"typer", "click", "rich", "platformdirs"}  # anywhere in cli/, nowhere else
