@@ -83,7 +83,8 @@ class ServerProcess:
         self._hears, self._control = control
         self._gone = asyncio.Event()  # the server's own process has ended
         self._ending = ""  # how it ended, in words
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep())]
+        self._listening = asyncio.create_task(self._listen())
+        self._keeping = asyncio.create_task(self._keep())
 
     @classmethod
     async def start(cls, config: ServerConfig, limits: Limits, stderr: Tail) -> ServerProcess:
@@ -195,7 +196,7 @@ class ServerProcess:
 
     async def settled(self) -> None:
         """Wait a moment for how it ended, and for the last of stderr."""
-        await asyncio.wait(self._tasks, timeout=self._limits.drain_seconds)
+        await asyncio.wait({self._listening, self._keeping}, timeout=self._limits.drain_seconds)
 
     async def write(self, data: bytes) -> None:
         """Write to its stdin. Raises ConnectionError once it doesn't read any more."""
@@ -209,15 +210,19 @@ class ServerProcess:
         self._supervisor.stdin.close()
         with contextlib.suppress(OSError):
             self._control.write_eof()
-        try:
-            await asyncio.wait_for(self._supervisor.wait(), _ENDING)
-        except TimeoutError:
+        # Its socket closes with the supervisor. `wait` of asyncio would want the pipes closed too,
+        # which a process that got away may hold.
+        await asyncio.wait({self._listening}, timeout=_ENDING)
+        if not self._listening.done():
             self.kill()
-            await self._supervisor.wait()
-        for task in self._tasks:
+        deadline = asyncio.get_running_loop().time() + 1.0
+        while self._supervisor.returncode is None and deadline > asyncio.get_running_loop().time():
+            await asyncio.sleep(0.005)  # until it is collected
+        for task in (self._listening, self._keeping):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._listening, self._keeping, return_exceptions=True)
         self._close()
+        await asyncio.sleep(0)  # the pipes close in the loop's next round
 
     def kill(self) -> None:
         """End it at once, without asking."""

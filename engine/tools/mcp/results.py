@@ -23,7 +23,7 @@ def value_of(result: Mapping[str, Any]) -> Any:
     structured = result.get("structuredContent")
     value: Any = text
     if structured is not None and not _only_holds(structured, text):
-        said_again = all(_json_of(part) == structured for part in parts)
+        said_again = not text or all(_json_of(part) == structured for part in parts)
         value = structured if said_again else {"text": text, "structured": structured}
     return Failure(value) if result.get("isError") else value
 

@@ -107,7 +107,7 @@ def _tool(item: Any) -> dict[str, Any] | str:
     name, description, schema = item["name"], item.get("description"), item.get("inputSchema")
     if description is not None and not isinstance(description, str):
         return f"tool {name[:_SHOWN]!r}: its description is not text"
-    if not isinstance(schema, dict) or schema.setdefault("type", "object") != "object":
+    if not isinstance(schema, dict) or not _is_of_object(schema):
         return f"tool {name[:_SHOWN]!r}: its inputSchema is no schema of an object"
     tool: dict[str, Any] = {"name": name, "inputSchema": schema}
     if description is not None:
@@ -117,3 +117,16 @@ def _tool(item: Any) -> dict[str, Any] | str:
         hint = annotations.get("destructiveHint")
         tool["annotations"] = {"destructiveHint": hint} if isinstance(hint, bool) else {}
     return tool
+
+
+def _is_of_object(schema: dict[str, Any]) -> bool:
+    """Whether the library takes this schema; one bad schema would cost the whole list."""
+    properties, required = schema.get("properties"), schema.get("required")
+    return (
+        schema.setdefault("type", "object") == "object"
+        and isinstance(schema.get("$schema", ""), str)
+        and (properties is None or isinstance(properties, dict))
+        and all(isinstance(each, dict | bool) for each in (properties or {}).values())
+        and (required is None or isinstance(required, list))
+        and all(isinstance(each, str) for each in required or [])
+    )

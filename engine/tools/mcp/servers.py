@@ -135,6 +135,7 @@ class McpServers:
         except BaseException:  # Ctrl-C again: they are ended without being asked
             for server in self._servers:
                 server.kill()
+            self._wait(self._stop())
             raise
         finally:
             with contextlib.suppress(RuntimeError):
