@@ -98,9 +98,10 @@ class ServerProcess:
             )
         program = _find(config, env)
         ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                started = await asyncio.create_subprocess_exec(
+        control = await asyncio.open_connection(sock=ours)
+        with theirs:
+            spawn = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-S", supervisor.__file__, str(theirs.fileno())),
                     *(program, *config.args),
                     stdin=asyncio.subprocess.PIPE,
@@ -111,14 +112,19 @@ class ServerProcess:
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                 )
-        except (OSError, ValueError) as error:
-            ours.close()
-            raise McpError(
-                f"MCP server {config.name!r}: can't be started ({error})",
-                server=config.name,
-                reason="missing",
-            ) from error
-        return cls(config, limits, stderr, started, await asyncio.open_connection(sock=ours))
+            )
+            try:
+                return cls(config, limits, stderr, await asyncio.shield(spawn), control)
+            except asyncio.CancelledError:  # what has begun to start is ended as ever
+                await cls(config, limits, stderr, await spawn, control).end()
+                raise
+            except (OSError, ValueError) as error:
+                control[1].close()
+                raise McpError(
+                    f"MCP server {config.name!r}: can't be started ({error})",
+                    server=config.name,
+                    reason="missing",
+                ) from error
 
     async def _listen(self) -> None:
         """What the supervisor says, until it is gone."""
