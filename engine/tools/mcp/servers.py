@@ -169,9 +169,7 @@ class McpServers:
             await server.decided.wait()
 
     async def _stop(self) -> None:
-        tasks = [server.task for server in self._servers if server.task is not None]
-        for task in tasks:
-            task.cancel()
+        tasks = [task for server in self._servers if (task := server.end()) is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         for server in self._servers:
@@ -227,6 +225,7 @@ class _Server:
     told: list[Notice] = field(default_factory=list)
     _state: State = "starting"
     _was_up: bool = False
+    _is_ending: bool = False
     _reason: str = ""
     _restarts: int = 0
     _connection: Connection | None = None
@@ -260,6 +259,8 @@ class _Server:
         backoff = Backoff(self.limits)
         while True:
             error = await self._live()
+            if self._is_ending:  # the cancel may have met a connection that broke, and got lost
+                return
             wait = backoff.after(self.clock.now()) if self._was_up else None
             if wait is None:
                 often = f"; {len(self.limits.restart_seconds)} restarts did not help"
@@ -364,6 +365,13 @@ class _Server:
         self._state, self._reason = state, reason
         self._settled.set()
         self.decided.set()
+
+    def end(self) -> asyncio.Task[None] | None:
+        """Ask its task to end; answers the task."""
+        self._is_ending = True
+        if self.task is not None:
+            self.task.cancel()
+        return self.task
 
     def close(self) -> None:
         self._settle("closed", self._reason or "the session is over")
