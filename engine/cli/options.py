@@ -33,6 +33,14 @@ class Options:
             help="Python file or module with the functions that the model may call; repeatable.",
         ),
     ] = None
+    mcp: Annotated[
+        list[str] | None,
+        _option(
+            "--mcp",
+            metavar="FILE",
+            help="JSON file with mcpServers, whose tools the model may call; repeatable.",
+        ),
+    ] = None
     tool_choice: Annotated[
         str,
         _option(
