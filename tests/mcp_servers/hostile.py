@@ -202,6 +202,9 @@ class Server:
 
 
 def main(mode: str) -> None:
+    if path := os.environ.get("PID_FILE"):
+        with open(path, "w") as file:
+            file.write(str(os.getpid()))
     if mode == "exits":
         note("no key: set KEY")
         sys.exit(3)
