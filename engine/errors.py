@@ -98,6 +98,11 @@ class ToolArgumentError(ToolError):
     """A call's arguments don't fit the tool. Data: `tool`, `problems` (one line each)."""
 
 
+class McpError(ToolError):
+    """An MCP server can't be configured, reached or used. Data: `server`, `reason` (one word of
+    `engine.tools.mcp.Reason`), `path` and `key` where a configuration is to blame."""
+
+
 class ContextFull(EngineError):
     """The context has no room. Data: `need`, `n_ctx`, both in tokens."""
 

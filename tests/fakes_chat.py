@@ -267,11 +267,25 @@ def _formatted(chat: FakeChat, text: str, limit: Any, form: Any, *_: Any) -> Ite
     yield _finish()
 
 
+def _call(chat: FakeChat, text: str, *_: Any) -> Iterator[Event]:
+    """`call TOOL JSON` calls one of the chat's tools, as a model would."""
+    from engine.messages import Call
+    from engine.tools import run_calls, tools_by_name
+
+    _, name, arguments = text.split(maxsplit=2)
+    call = Call("call_1", name, json.loads(arguments))
+    yield ToolCallStart(call.id, name)
+    yield ToolCall(call.id, name, call.arguments)
+    yield from run_calls([call], tools_by_name(chat.tools))
+    yield _finish()
+
+
 ANSWERS: dict[str, Callable[..., Iterator[Event]]] = {
     "wait": _wait,
     "prefill": _prefill,
     "busy": _deaf,
     "tool": _tool,
+    "call": _call,
     "think": _think,
     "escape": _escape,
     "full": _full,

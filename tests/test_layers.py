@@ -57,6 +57,10 @@ OWNERS = {
     "typing_extensions": "tools/typed",
     "huggingface_hub": "hub",
     "prompt_toolkit": "cli/prompt",
+    "mcp": "tools/mcp/client",
+    "mcp_types": "tools/mcp/client",
+    "anyio": "tools/mcp/client",
+    "httpx2": "tools/mcp/web",
 }
 ANYWHERE = {"numpy"}
 SURFACE_ONLY = {"typer", "click", "rich", "platformdirs"}  # anywhere in cli/, nowhere else

@@ -337,7 +337,7 @@ def test_rules_of_a_command_line():
     assert rules_of("allow", ["read_*", "files:*", "files:read"]) == [
         Rule("allow", "read_*"),
         Rule("allow", "*", "files"),
-        Rule("allow", "files__read", "files"),
+        Rule("allow", "*__read", "files"),
     ]
     for wrong in ("", " ", ":read"):
         with pytest.raises(UsageError, match="expected TOOL or SERVER:TOOL"):

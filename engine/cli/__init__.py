@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "inspect": ("engine.cli.inspect", "inspect", "Show what a model file holds and needs."),
     "models": ("engine.cli.models", "models", "List the models found on this machine."),
     "pull": ("engine.cli.pull", "pull", "Download a model from the Hugging Face hub."),
+    "mcp": ("engine.cli.mcp", "mcp", "List the tools of MCP servers, or call one."),
     "doctor": ("engine.cli.doctor", "doctor", "Check this installation and its devices."),
 }
 INTERRUPTED: Final = 130

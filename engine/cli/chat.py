@@ -18,7 +18,14 @@ from engine.cli.consent import open_approvals
 from engine.cli.console import Console, printable_line
 from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
 from engine.cli.interrupts import Interrupts
-from engine.cli.opening import load_chat, open_chat, open_model, open_tools
+from engine.cli.opening import (
+    load_chat,
+    open_chat,
+    open_model,
+    open_servers,
+    open_tools,
+    tell_notices,
+)
 from engine.cli.options import Options, takes_options
 from engine.cli.prompt import Quit, Reader, check_text, open_reader
 from engine.errors import Cancelled, EngineError
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
     from engine.chat import Chat
     from engine.model import Model
     from engine.tools.approval import Approvals
+    from engine.tools.mcp import McpServers
     from engine.tools.tool import Tool
 
 DEMO_TOOLS = ("engine.tools.examples", "engine.tools.demo")
@@ -60,11 +68,14 @@ def chat(
     console = Console()
     # What a tool prints is not the model's text: it goes to stderr.
     with redirect_stdout(console.err), Interrupts() as interrupts:
-        is_demo = model is None and not options.tools
+        is_demo = model is None and not (options.tools or options.mcp or options.shell)
         tools = open_tools(options, default=DEMO_TOOLS if is_demo else ())
-        with open_model(model, options, console, interrupts) as opened:
-            approvals = open_approvals(options, console, interrupts)
-            session = Session(opened, tools, options, approvals, console, interrupts)
+        approvals = open_approvals(options, console, interrupts)
+        with (
+            open_servers(options, console) as servers,
+            open_model(model, options, console, interrupts) as opened,
+        ):
+            session = Session(opened, tools, options, approvals, console, interrupts, servers)
             reader = open_reader(console, interrupts, session.completions())
             session.greet(reader, is_demo=is_demo)
             try:
@@ -84,9 +95,13 @@ class Session:
         approvals: Approvals,
         console: Console,
         interrupts: Interrupts,
+        servers: McpServers | None = None,
     ) -> None:
         self.model = model
-        self.tools = tools
+        self._own_tools = tools
+        self._servers = servers
+        self._tools_version = servers.version if servers is not None else 0
+        self.tools = tools = [*tools, *(servers.tools() if servers is not None else ())]
         self.active = {tool.name for tool in tools}
         self.console = console
         self.chat: Chat = open_chat(model, tools, options, approvals)
@@ -138,11 +153,25 @@ class Session:
     def say(self, text: str) -> None:
         """Send a message and draw the answer."""
         check_text(text, "the message")
+        self._take_changed_tools()
         self._answer(
             lambda cancelled: self.chat.stream(
                 text, max_tokens=self.max_tokens, cancelled=cancelled
             )
         )
+
+    def _take_changed_tools(self) -> None:
+        """The tools as the MCP servers list them by now. New ones are switched on."""
+        servers = self._servers
+        if servers is None or servers.version == self._tools_version:
+            return
+        self._tools_version = servers.version
+        tell_notices(servers, self.console)
+        known = {tool.name for tool in self.tools}
+        self.tools = [*self._own_tools, *servers.tools()]
+        names = {tool.name for tool in self.tools}
+        self.use_tools((self.active & names) | (names - known))
+        self.console.note("the tools of an MCP server have changed; /tools lists them", "dim")
 
     def retry(self) -> None:
         """Answer the last message anew."""

@@ -6,11 +6,12 @@ Knows `engine.load` and its progress. Does not know how answers are drawn.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli.console import Console, Progress
+from engine.cli.console import Console, Progress, printable_line
 from engine.cli.interrupts import Interrupts
 from engine.cli.options import Options
 from engine.cli.prompt import check_text
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from engine.chat import Chat
     from engine.model import Model
     from engine.tools.approval import Approvals
+    from engine.tools.mcp import McpServers
     from engine.tools.tool import Tool
 
 
@@ -76,6 +78,31 @@ def open_tools(options: Options, *, default: Sequence[str] = ()) -> list[Tool]:
     if options.shell is not None:
         tools.append(shell([entry for entry in options.shell.split(",") if entry.strip()]))
     return tools
+
+
+@contextmanager
+def open_servers(options: Options, console: Console) -> Iterator[McpServers | None]:
+    """The servers of every `--mcp`, started; None without. What is wrong with them is told."""
+    if not options.mcp:
+        yield None
+        return
+    from engine.tools.mcp import McpServers, load_config
+
+    files = [load_config(path) for path in options.mcp]
+    with McpServers([server for file in files for server in file.servers]) as servers:
+        for status in servers.status():
+            if status.state == "down":
+                console.note(f"! {printable_line(status.reason)}", "red")
+        for notice in [text for file in files for text in file.notices]:
+            console.note(f"! {printable_line(notice)}", "dim")
+        tell_notices(servers, console)
+        yield servers
+
+
+def tell_notices(servers: McpServers, console: Console) -> None:
+    """Show what became known of the servers since the last time."""
+    for notice in servers.take_notices():
+        console.note(f"! {printable_line(notice.text)}", "dim")
 
 
 def open_chat(

@@ -41,6 +41,14 @@ class Options:
             help='Commands that the model may run here, such as "git status,git log,ls".',
         ),
     ] = None
+    mcp: Annotated[
+        list[str] | None,
+        _option(
+            "--mcp",
+            metavar="FILE",
+            help="JSON file with mcpServers, whose tools the model may call; repeatable.",
+        ),
+    ] = None
     tool_choice: Annotated[
         str,
         _option(

@@ -20,7 +20,7 @@ from engine.cli.consent import open_approvals
 from engine.cli.console import Console
 from engine.cli.draw import Drawer, JsonDrawer, ScreenDrawer
 from engine.cli.interrupts import Interrupts
-from engine.cli.opening import open_chat, open_model, open_tools
+from engine.cli.opening import open_chat, open_model, open_servers, open_tools
 from engine.cli.options import Options, takes_options
 from engine.cli.prompt import check_text, read_text, typed_text
 from engine.errors import GrammarError, SchemaError, UsageError
@@ -67,8 +67,13 @@ def run(
     with redirect_stdout(console.err), Interrupts() as interrupts:
         tools = open_tools(options)
         text = _read_prompt(prompt, console)
-        with open_model(model, options, console, interrupts) as opened, interrupts.working():
-            approvals = open_approvals(options, console, interrupts) if tools else None
+        approvals = open_approvals(options, console, interrupts)
+        with (
+            open_servers(options, console) as servers,
+            open_model(model, options, console, interrupts) as opened,
+            interrupts.working(),
+        ):
+            tools += servers.tools() if servers is not None else []
             events = open_chat(opened, tools, options, approvals).stream(
                 text,
                 max_tokens=options.max_tokens,

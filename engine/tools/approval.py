@@ -214,8 +214,8 @@ def rules_of(policy: Policy, patterns: Iterable[str]) -> list[Rule]:
         server, colon, tool = pattern.rpartition(":")
         if not pattern.strip() or (colon and not server):
             raise UsageError(f"{pattern!r}: expected TOOL or SERVER:TOOL, with * where any will do")
-        # Tools of servers are named server__tool.
-        name = f"{server}__{tool}" if colon and tool not in ("", "*") else tool or "*"
+        # Tools of servers are named server__tool, with the server's name as models can write it.
+        name = f"*__{tool}" if colon and tool not in ("", "*") else tool or "*"
         rules.append(Rule(policy, name, server if colon else None))
     return rules
 
