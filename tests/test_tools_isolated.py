@@ -212,14 +212,15 @@ def test_a_process_that_dies_is_an_error_that_says_how(how: str, words: str) -> 
     assert error["message"].endswith(f"it had printed: about to die of {how}")
 
 
-@pytest.mark.parametrize("how", ["quiet", "deaf", "stubborn", "parent", "native"])
-def test_a_hanging_tool_is_killed_with_its_group(how: str, tmp_path: Path) -> None:
-    file = tmp_path / "pids"
-    result = result_of(samples.hang, how=how, file=str(file))
-    assert error_of(result) == {"type": "Timeout", "message": "timeout after 0.5 s"}
-    assert result.seconds >= 0.5
-    for pid in pids_in(file):
-        assert until(lambda pid=pid: is_gone(pid)), f"{pid} is left"
+def test_a_hanging_tool_is_killed_with_its_group(tmp_path: Path) -> None:
+    ways = ["quiet", "deaf", "stubborn", "parent", "native"]
+    results = run(*[(samples.hang, {"how": how, "file": str(tmp_path / how)}) for how in ways])
+    for result in results:
+        assert error_of(result) == {"type": "Timeout", "message": "timeout after 0.5 s"}
+        assert result.seconds >= 0.5
+    for how in ways:
+        for pid in pids_in(tmp_path / how):
+            assert until(lambda pid=pid: is_gone(pid)), f"{how}: {pid} is left"
 
 
 def test_a_tool_that_is_ended_may_tidy_up(tmp_path: Path) -> None:
@@ -334,8 +335,11 @@ def test_at_exit_nothing_stays_and_a_fork_of_ours_keeps_nothing_alive(tmp_path: 
 
 
 def test_no_descriptor_and_no_thread_is_left_by_calls() -> None:
+    def timers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
     def open_now() -> tuple[int, int]:
-        assert until(lambda: len(isolated._children) <= 1)
+        assert until(lambda: len(isolated._children) == 1 and not timers())
         return len(os.listdir("/dev/fd")), threading.active_count()
 
     run((samples.add, {"a": 1}), (samples.die, {"how": "exit"}))

@@ -114,7 +114,7 @@ class IsolatedCall:
             "arguments": _plain(self.arguments),
             "max_bytes": self.max_bytes,
             "env": environment(self.tool.env),
-            "path": sys.path,
+            "path": _path(),
             "folder": os.getcwd(),
             "spill": _spill_folder(),
         }
@@ -144,6 +144,10 @@ class IsolatedCall:
 
 def _plain(arguments: object) -> object:
     return dict(arguments) if isinstance(arguments, Mapping) else arguments
+
+
+def _path() -> list[str]:
+    return [os.fspath(item) for item in sys.path]
 
 
 def _spill_folder() -> str:
@@ -179,7 +183,7 @@ class _Child:
     def _start(self, stdout: int) -> subprocess.Popen[bytes]:
         lifeline, far = _lifeline(), self._far.fileno()
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(far), str(lifeline)],
+            [sys.executable, "-P", "-c", _BOOT, json.dumps(_path()), str(far), str(lifeline)],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stdout,
@@ -244,6 +248,10 @@ class _Child:
         """Its exit status, negative for a signal."""
         self._reaped.wait()
         return self._process.returncode
+
+    def is_reaped(self, seconds: float) -> bool:
+        """Whether it is gone; waits so long for it."""
+        return self._reaped.wait(seconds)
 
     def _kill_later(self) -> None:
         with self._lock:
@@ -329,7 +337,7 @@ def close() -> None:
         spare, _spare = _spare, None
         for child in list(_children):
             child.kill()
-            child.wait()
+            child.is_reaped(GRACE_SECONDS)
         if spare is not None:
             spare.let_go()
 
