@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import signal
 import subprocess
@@ -350,6 +351,55 @@ def test_no_descriptor_and_no_thread_is_left_by_calls() -> None:
 
 
 # --- where the function comes from
+
+
+MAIN = """
+import dataclasses
+from engine import Call
+from engine.tools import isolated, run_calls, tool
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+@tool(isolate=True)
+def double(point: Point) -> int:
+    return 2 * point.x
+
+if __name__ == "__main__":
+    [result] = run_calls([Call("a", "double", {"point": {"x": 4}})], {"double": double})
+    print(result.content)
+"""
+
+
+@pytest.mark.parametrize("how", [["main.py"], ["-m", "main"], ["-m", "package.main"]], ids=str)
+def test_tools_of_a_script_run_isolated(how: list[str], tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    for folder in (tmp_path, tmp_path / "package"):
+        (folder / "main.py").write_text(MAIN)
+    done = subprocess.run(
+        [sys.executable, *how],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("8\n", "")
+
+
+def test_a_module_that_was_loaded_from_its_file_by_hand_is_run_from_there(tmp_path: Path) -> None:
+    file = tmp_path / "json.py"  # a name that leads elsewhere
+    file.write_text(
+        "from engine import tool\n@tool(isolate=True)\ndef f() -> str:\n    return __file__\n"
+    )
+    spec = importlib.util.spec_from_file_location("by_hand", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["by_hand"] = module
+    spec.loader.exec_module(module)
+    assert result_of(module.f).content == str(file.resolve())
+    del sys.modules["by_hand"]
 
 
 def test_tools_of_a_file_run_isolated_and_see_their_neighbours(tmp_path: Path) -> None:

@@ -96,7 +96,13 @@ class IsolatedCall:
             return failed("ToolDied", f"its process answered with nonsense ({error})")
         finally:
             child.let_go()
-        return outcome or self._died(child)
+        if outcome is None:
+            return self._died(child)
+        if child.output:
+            _log.debug(
+                "tool %s printed: %s", self.tool.name, child.output.decode("utf-8", "replace")
+            )
+        return outcome
 
     def stop(self) -> None:
         """End the process and its group: SIGTERM, and SIGKILL after GRACE_SECONDS."""
