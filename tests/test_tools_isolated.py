@@ -230,6 +230,24 @@ def test_a_tool_that_is_ended_may_tidy_up(tmp_path: Path) -> None:
     assert until(file.exists) and until(lambda: file.read_text() == "tidied up")
 
 
+def test_a_process_that_has_answered_ends_in_its_own_way(tmp_path: Path) -> None:
+    file = tmp_path / "goodbye"
+    assert result_of(samples.say_goodbye, file=str(file)).content == "answered"
+    assert until(file.exists)
+
+
+def test_without_a_thread_to_watch_it_no_process_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolated.close()
+    call = isolated.IsolatedCall(samples.add, {"a": 1}, 1000, print, lambda: None)
+
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    assert "can't start new thread" in str(call.run().content)
+    assert until(lambda: not isolated._children)
+
+
 def test_what_a_tool_leaves_running_ends_after_its_answer(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     assert result_of(samples.leave_behind, file=str(file)).content == "answered"
@@ -525,5 +543,7 @@ def test_a_spare_process_that_was_killed_is_replaced() -> None:
     result_of(samples.add, a=1)
     assert isolated._spare is not None
     os.kill(isolated._spare._process.pid, signal.SIGKILL)
-    assert until(lambda: isolated._spare is None or not isolated._spare.is_alive)
+    dead = isolated._spare
+    assert until(lambda: not dead.is_alive)
     assert result_of(samples.add, a=1).content == 2
+    assert dead.channel.fileno() == -1, "its socket is left open"

@@ -95,6 +95,8 @@ class IsolatedCall:
             child.kill()
             return failed("ToolDied", f"its process answered with nonsense ({error})")
         finally:
+            with self._lock:
+                self._child = None  # a call that has its answer is not stopped any more
             child.let_go()
         if outcome is None:
             return self._died(child)
@@ -184,7 +186,13 @@ class _Child:
         finally:
             os.close(stdout)
         _children.add(self)
-        threading.Thread(target=self._reap, name="tool-reaper", daemon=True).start()
+        try:
+            threading.Thread(target=self._reap, name="tool-reaper", daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            self.kill()
+            self._reap()
+            self._close()
+            raise
 
     def _start(self, stdout: int) -> subprocess.Popen[bytes]:
         lifeline, far = _lifeline(), self._far.fileno()
@@ -263,9 +271,13 @@ class _Child:
         with self._lock:
             if self._is_over or self._timer is not None:
                 return
-            self._timer = threading.Timer(GRACE_SECONDS, self.kill)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(GRACE_SECONDS, self.kill)
+            timer.daemon = True
+            try:
+                timer.start()
+                self._timer = timer
+            except RuntimeError:  # the system has no more threads: no grace
+                _signal_group(self._process.pid, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         with self._lock:
@@ -326,7 +338,10 @@ def _take_child() -> _Child:
     global _spare
     with _lock:
         child, _spare = _spare, None
-        return child if child is not None and child.is_alive else _Child()
+        if child is not None and not child.is_alive:
+            child.let_go()
+            child = None
+        return child or _Child()
 
 
 def _start_spare() -> None:
