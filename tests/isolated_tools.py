@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ctypes
 import dataclasses
 import os
@@ -170,6 +171,15 @@ def leave_behind(file: str) -> str:
     child = subprocess.Popen(["sleep", "300"])
     with open(file, "w") as out:
         out.write(f"{os.getpid()} {child.pid}")
+    return "answered"
+
+
+@tool(isolate=True)
+def say_goodbye(file: str) -> str:
+    """Answer, and write a file when the process ends."""
+    atexit.register(lambda: os.rename(f"{file}.new", file))
+    with open(f"{file}.new", "w") as out:
+        out.write("goodbye")
     return "answered"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import signal
 import subprocess
@@ -212,20 +213,39 @@ def test_a_process_that_dies_is_an_error_that_says_how(how: str, words: str) -> 
     assert error["message"].endswith(f"it had printed: about to die of {how}")
 
 
-@pytest.mark.parametrize("how", ["quiet", "deaf", "stubborn", "parent", "native"])
-def test_a_hanging_tool_is_killed_with_its_group(how: str, tmp_path: Path) -> None:
-    file = tmp_path / "pids"
-    result = result_of(samples.hang, how=how, file=str(file))
-    assert error_of(result) == {"type": "Timeout", "message": "timeout after 0.5 s"}
-    assert result.seconds >= 0.5
-    for pid in pids_in(file):
-        assert until(lambda pid=pid: is_gone(pid)), f"{pid} is left"
+def test_a_hanging_tool_is_killed_with_its_group(tmp_path: Path) -> None:
+    ways = ["quiet", "deaf", "stubborn", "parent", "native"]
+    results = run(*[(samples.hang, {"how": how, "file": str(tmp_path / how)}) for how in ways])
+    for result in results:
+        assert error_of(result) == {"type": "Timeout", "message": "timeout after 0.5 s"}
+        assert result.seconds >= 0.5
+    for how in ways:
+        for pid in pids_in(tmp_path / how):
+            assert until(lambda pid=pid: is_gone(pid)), f"{how}: {pid} is left"
 
 
 def test_a_tool_that_is_ended_may_tidy_up(tmp_path: Path) -> None:
     file = tmp_path / "tidied"
     assert error_of(result_of(samples.tidy, file=str(file)))["type"] == "Timeout"
     assert until(file.exists) and until(lambda: file.read_text() == "tidied up")
+
+
+def test_a_process_that_has_answered_ends_in_its_own_way(tmp_path: Path) -> None:
+    file = tmp_path / "goodbye"
+    assert result_of(samples.say_goodbye, file=str(file)).content == "answered"
+    assert until(file.exists)
+
+
+def test_without_a_thread_to_watch_it_no_process_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    isolated.close()
+    call = isolated.IsolatedCall(samples.add, {"a": 1}, 1000, print, lambda: None)
+
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_more)
+    assert "can't start new thread" in str(call.run().content)
+    assert until(lambda: not isolated._children)
 
 
 def test_what_a_tool_leaves_running_ends_after_its_answer(tmp_path: Path) -> None:
@@ -334,8 +354,11 @@ def test_at_exit_nothing_stays_and_a_fork_of_ours_keeps_nothing_alive(tmp_path: 
 
 
 def test_no_descriptor_and_no_thread_is_left_by_calls() -> None:
+    def timers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
     def open_now() -> tuple[int, int]:
-        assert until(lambda: len(isolated._children) <= 1)
+        assert until(lambda: len(isolated._children) == 1 and not timers())
         return len(os.listdir("/dev/fd")), threading.active_count()
 
     run((samples.add, {"a": 1}), (samples.die, {"how": "exit"}))
@@ -346,6 +369,55 @@ def test_no_descriptor_and_no_thread_is_left_by_calls() -> None:
 
 
 # --- where the function comes from
+
+
+MAIN = """
+import dataclasses
+from engine import Call
+from engine.tools import isolated, run_calls, tool
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+@tool(isolate=True)
+def double(point: Point) -> int:
+    return 2 * point.x
+
+if __name__ == "__main__":
+    [result] = run_calls([Call("a", "double", {"point": {"x": 4}})], {"double": double})
+    print(result.content)
+"""
+
+
+@pytest.mark.parametrize("how", [["main.py"], ["-m", "main"], ["-m", "package.main"]], ids=str)
+def test_tools_of_a_script_run_isolated(how: list[str], tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    for folder in (tmp_path, tmp_path / "package"):
+        (folder / "main.py").write_text(MAIN)
+    done = subprocess.run(
+        [sys.executable, *how],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("8\n", "")
+
+
+def test_a_module_that_was_loaded_from_its_file_by_hand_is_run_from_there(tmp_path: Path) -> None:
+    file = tmp_path / "json.py"  # a name that leads elsewhere
+    file.write_text(
+        "from engine import tool\n@tool(isolate=True)\ndef f() -> str:\n    return __file__\n"
+    )
+    spec = importlib.util.spec_from_file_location("by_hand", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["by_hand"] = module
+    spec.loader.exec_module(module)
+    assert result_of(module.f).content == str(file.resolve())
+    del sys.modules["by_hand"]
 
 
 def test_tools_of_a_file_run_isolated_and_see_their_neighbours(tmp_path: Path) -> None:
@@ -471,5 +543,7 @@ def test_a_spare_process_that_was_killed_is_replaced() -> None:
     result_of(samples.add, a=1)
     assert isolated._spare is not None
     os.kill(isolated._spare._process.pid, signal.SIGKILL)
-    assert until(lambda: isolated._spare is None or not isolated._spare.is_alive)
+    dead = isolated._spare
+    assert until(lambda: not dead.is_alive)
     assert result_of(samples.add, a=1).content == 2
+    assert dead.channel.fileno() == -1, "its socket is left open"

@@ -95,8 +95,16 @@ class IsolatedCall:
             child.kill()
             return failed("ToolDied", f"its process answered with nonsense ({error})")
         finally:
+            with self._lock:
+                self._child = None  # a call that has its answer is not stopped any more
             child.let_go()
-        return outcome or self._died(child)
+        if outcome is None:
+            return self._died(child)
+        if child.output:
+            _log.debug(
+                "tool %s printed: %s", self.tool.name, child.output.decode("utf-8", "replace")
+            )
+        return outcome
 
     def stop(self) -> None:
         """End the process and its group: SIGTERM, and SIGKILL after GRACE_SECONDS."""
@@ -114,7 +122,7 @@ class IsolatedCall:
             "arguments": _plain(self.arguments),
             "max_bytes": self.max_bytes,
             "env": environment(self.tool.env),
-            "path": sys.path,
+            "path": _path(),
             "folder": os.getcwd(),
             "spill": _spill_folder(),
         }
@@ -146,6 +154,10 @@ def _plain(arguments: object) -> object:
     return dict(arguments) if isinstance(arguments, Mapping) else arguments
 
 
+def _path() -> list[str]:
+    return [os.fspath(item) for item in sys.path]
+
+
 def _spill_folder() -> str:
     try:
         return str(spill.folder())
@@ -174,12 +186,18 @@ class _Child:
         finally:
             os.close(stdout)
         _children.add(self)
-        threading.Thread(target=self._reap, name="tool-reaper", daemon=True).start()
+        try:
+            threading.Thread(target=self._reap, name="tool-reaper", daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            self.kill()
+            self._reap()
+            self._close()
+            raise
 
     def _start(self, stdout: int) -> subprocess.Popen[bytes]:
         lifeline, far = _lifeline(), self._far.fileno()
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path), str(far), str(lifeline)],
+            [sys.executable, "-P", "-c", _BOOT, json.dumps(_path()), str(far), str(lifeline)],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stdout,
@@ -245,13 +263,21 @@ class _Child:
         self._reaped.wait()
         return self._process.returncode
 
+    def is_reaped(self, seconds: float) -> bool:
+        """Whether it is gone; waits so long for it."""
+        return self._reaped.wait(seconds)
+
     def _kill_later(self) -> None:
         with self._lock:
             if self._is_over or self._timer is not None:
                 return
-            self._timer = threading.Timer(GRACE_SECONDS, self.kill)
-            self._timer.daemon = True
-            self._timer.start()
+            timer = threading.Timer(GRACE_SECONDS, self.kill)
+            timer.daemon = True
+            try:
+                timer.start()
+                self._timer = timer
+            except RuntimeError:  # the system has no more threads: no grace
+                _signal_group(self._process.pid, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
         with self._lock:
@@ -312,7 +338,10 @@ def _take_child() -> _Child:
     global _spare
     with _lock:
         child, _spare = _spare, None
-        return child if child is not None and child.is_alive else _Child()
+        if child is not None and not child.is_alive:
+            child.let_go()
+            child = None
+        return child or _Child()
 
 
 def _start_spare() -> None:
@@ -329,7 +358,7 @@ def close() -> None:
         spare, _spare = _spare, None
         for child in list(_children):
             child.kill()
-            child.wait()
+            child.is_reaped(GRACE_SECONDS)
         if spare is not None:
             spare.let_go()
 

@@ -7,10 +7,13 @@ importing its module, or by running the file it came from (not its `if __name__ 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.machinery
+import importlib.util
 import inspect
 import json
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +22,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`module` is imported, or `file` is run; `qualname` is looked up there.
+    """`module` is imported where that name leads to `file`, or else `file` is run.
 
-    `fixed` are keyword arguments that a partial has bound.
+    `qualname` is looked up there. `fixed` are keyword arguments that a partial has bound.
     """
 
     module: str | None
@@ -58,13 +61,13 @@ def reference_to(function: Callable[..., Any]) -> Reference:
 
 
 def _home(name: str) -> tuple[str | None, str | None]:
-    """(name to import, None) or (None, file to run)."""
+    """(the name to import, if it has one, and the file to run where that leads elsewhere)."""
     module = sys.modules.get(name)
     if module is None:
         raise LookupError(f"is defined in {name!r}, which is no imported module")
     spec = getattr(module, "__spec__", None)
     if isinstance(spec, importlib.machinery.ModuleSpec) and spec.origin is not None:
-        return spec.name, None  # for `python -m package.module` not the same as `name`
+        return spec.name, spec.origin  # for `python -m package.module` not the same as `name`
     file = getattr(module, "__file__", None)
     if isinstance(file, str) and Path(file).is_file():
         return None, str(Path(file).resolve())
@@ -72,13 +75,22 @@ def _home(name: str) -> tuple[str | None, str | None]:
     raise LookupError(f"is {where}, and no file holds it")
 
 
-def find(reference: Reference, module: object) -> Any:
-    """What a reference names in its module, once that is loaded. Raises LookupError."""
-    found = module
+def load(reference: Reference, run_file: Callable[[Path], types.ModuleType]) -> types.ModuleType:
+    """The module that a reference names. Raises what its code raises."""
+    if reference.module is not None:
+        spec = importlib.util.find_spec(reference.module)
+        if spec is not None and spec.origin == reference.file:
+            return importlib.import_module(reference.module)
+    return run_file(Path(reference.file or ""))
+
+
+def find(reference: Reference, module: types.ModuleType) -> Any:
+    """What a reference names in its module. Raises LookupError."""
+    found: Any = module
     for part in reference.qualname.split("."):
         try:
             found = getattr(found, part)
         except AttributeError as error:
-            where = reference.module or reference.file
+            where = reference.file or reference.module
             raise LookupError(f"{where} has no {reference.qualname!r}") from error
     return found

@@ -181,8 +181,8 @@ class Tool:
     def call(self, arguments: Mapping[str, Any]) -> Any:
         """Check the arguments, run the function, wait for it if it is async, and give its value.
 
-        No timeout and no output cap here: `run_calls` has both. What the function raises is
-        raised. An async tool can't be called so from inside a running event loop.
+        No timeout, output cap or process of its own here: `run_calls` has them. What the function
+        raises is raised. An async tool can't be called so from inside a running event loop.
         """
         value = self._callable()(**self.check(arguments))
         return asyncio.run(_finish(value)) if inspect.isawaitable(value) else value

@@ -8,7 +8,6 @@ that group, which no tool can hold up, kills all of it as soon as the asking pro
 from __future__ import annotations
 
 import atexit
-import importlib
 import os
 import signal
 import socket
@@ -16,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +23,7 @@ from engine.tools import frames, isolated, spill
 from engine.tools.declare import as_tool, tool
 from engine.tools.invoke import Invocation, Outcome, failed, failure_of
 from engine.tools.load import module_from_file
-from engine.tools.reference import Reference, find
+from engine.tools.reference import Reference, find, load
 from engine.tools.tool import Tool
 
 # `read` ends when the last writer of its pipe is gone; then the shell kills its own group.
@@ -106,10 +104,7 @@ def _tool(reference: Reference, name: str) -> Tool:
     # A script without `if __name__ == "__main__"` would load its model in every child.
     sys.modules[_LLAMA] = None  # type: ignore[assignment]
     isolated.is_loading = True  # nor would such a script come to an end
-    if reference.module is not None:
-        module = importlib.import_module(reference.module)
-    else:
-        module = module_from_file(Path(reference.file or ""))
+    module = load(reference, module_from_file)
     isolated.is_loading = False
     found = find(reference, module)
     function: Any = found.function if isinstance(found, Tool) else found
