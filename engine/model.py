@@ -253,7 +253,7 @@ def load(
     template = template_for(header, vocab, detection.profile, chat_template)
     sampling = recommended_sampling(header, detection.profile.sampling)
     store = None
-    if prefix_cache is not False:
+    if prefix_cache:
         store = open_store(prefix_cache, header.parts, library_files(), on_progress=on_progress)
     options = LoadOptions(n_ctx, gpu_layers, threads, flash_attention, n_seq)
     backend = LlamaBackend(path, options, on_progress=on_progress, verbose=verbose)

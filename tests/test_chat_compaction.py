@@ -118,6 +118,30 @@ def test_old_results_become_notes_in_the_middle_of_an_agent_s_work():
         assert [e.is_error for e in events if isinstance(e, ToolResult)] == [False] * 6
 
 
+@pytest.mark.parametrize("how", ["results", "turns", "both"])
+def test_one_message_may_take_more_calls_than_the_context_holds(how):
+    """Room is made between the steps of one answer, and the person's message stays."""
+    model, count = scripted_model(n_ctx=2400), {"results": 8}.get(how, 24)
+    say(model, CALL % 0, *(f"<answer>{CALL % number}" for number in range(1, count)))
+    say(model, "<answer>Seen all.")
+    settings = {"max_steps": count + 1, "compaction": how}
+    with model.chat(SYSTEM, [look], sampling=GREEDY, **settings) as chat:
+        events = list(chat.stream("Look at everything."))
+        finish = one(events, Finish)
+        assert (finish.reason, finish.usage.steps) == ("end_turn", count + 1)
+        assert text_of(events) == "Seen all." and notices(events)
+        assert chat.messages[0].text == "Look at everything."
+        stream = stream_text(model, chat)
+        assert stream.count("Look at everything.") == 1 and f"{count - 1} sees" in stream
+        assert "0 sees" not in stream.replace("10 sees", "").replace("20 sees", "")
+        if how != "both":
+            assert ("[result of look left out" in stream) == (how == "results")
+        say(model, "<answer>Again.")
+        assert text_of(chat.retry(stop=engine.steps(1))).startswith("Again")
+        cells = model.backend.cells[chat.sequence.slot]
+        assert cells == list(chat.sequence.ids[:-1])
+
+
 def test_a_message_that_would_not_fit_makes_room_first():
     model = scripted_model(n_ctx=600)
     policy = engine.Compaction("turns", at=1.0, keep_turns=1)

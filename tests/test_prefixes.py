@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,6 +267,31 @@ def test_a_folder_that_is_none_is_a_miss_for_readers_and_an_error_for_writers(ba
     assert store.restore(Sequence(backend), IDS).tokens == 0
     with pytest.raises(StorageError, match="prefixes"):
         saved(backend, store)
+
+
+def test_processes_that_share_a_small_folder_never_see_half_a_file(store):
+    """Threads stand for processes: each has its own backend, and only the folder in common."""
+    small, faults = replace(store, max_bytes=6000), []
+
+    def work(number: int) -> None:
+        backend = Backend()
+        for turn in range(15):
+            ids = [(number + turn) % 3, *IDS]
+            restored = small.restore(Sequence(backend, 1), [*ids, 1])
+            if restored.problems or restored.tokens not in (0, len(ids)):
+                faults.append(restored)
+            if restored.tokens and backend.cells[1] != ids:
+                faults.append(backend.cells[1])
+            backend.forget(0, seq=1)
+            saved(backend, small, ids)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert all(path.suffix == ".kv" for path in store.folder.iterdir())
 
 
 def test_a_file_that_another_process_removes_meanwhile_is_no_problem(backend, store, monkeypatch):

@@ -67,7 +67,7 @@ def files(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "home").rglob("*.kv"))
 
 
-@pytest.mark.parametrize("weights, rules", [("tiny_path", 40), ("smollm2_path", 6)])
+@pytest.mark.parametrize("weights, rules", [("tiny_path", 40), ("smollm2_path", 3)])
 def test_the_second_process_restores_and_answers_as_a_fresh_one(
     weights: str, rules: int, run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
