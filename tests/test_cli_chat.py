@@ -32,7 +32,8 @@ def today() -> str:
 '''
 
 
-NAMES = ["help", "tools", "system", "set", "stats", "save", "load", "clear", "retry", "quit"]
+NAMES = ["help", "tools", "system", "set", "stats", "save", "load", "clear", "retry"]
+NAMES += ["continue", "quit"]
 
 
 @pytest.fixture

@@ -44,7 +44,10 @@ def test_good_news_looks_like_no_warning() -> None:
 
 @pytest.mark.parametrize("how", ["results", "turns", "both"])
 def test_how_room_is_made_reaches_the_chat(how: str) -> None:
-    assert f"('compaction', {how!r})" in engine("run", "x", "settings", "--compact", how).stdout
+    assert (
+        f"('compaction', Compaction(how={how!r},"
+        in engine("run", "x", "settings", "--compact", how).stdout
+    )
 
 
 def test_room_is_made_and_prefixes_are_kept_only_when_asked_for() -> None:

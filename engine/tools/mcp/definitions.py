@@ -140,7 +140,7 @@ def _tool(
     return Tool.from_schema(
         name,
         description,
-        _visible_schema(definition["inputSchema"]),
+        _closed(_visible_schema(definition["inputSchema"])),
         function,
         timeout=config.timeout_seconds,
         max_output=MAX_OUTPUT_BYTES,
@@ -148,6 +148,19 @@ def _tool(
         server=config.name,
         origin=config.consent_hash,
     )
+
+
+def _closed(schema: Any) -> Any:
+    """The schema without arguments that it doesn't name, unless it says that there are some.
+
+    By the letter it would take any; what servers mean is the list that they wrote.
+    """
+    if isinstance(schema, dict) and "properties" in schema:
+        opened = {"additionalProperties", "unevaluatedProperties", "patternProperties", "allOf"}
+        opened |= {"anyOf", "oneOf", "$ref", "if", "dependentSchemas"}
+        if not opened & schema.keys():
+            return {**schema, "additionalProperties": False}
+    return schema
 
 
 def _visible_schema(schema: Any) -> Any:

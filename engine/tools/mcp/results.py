@@ -22,7 +22,9 @@ def value_of(result: Mapping[str, Any]) -> Any:
     text = "\n".join(parts)
     structured = result.get("structuredContent")
     value: Any = text
-    if structured is not None and not _only_holds(structured, text):
+    if (items := _wrapped_list(structured, parts)) is not None:
+        value = items
+    elif structured is not None and not _only_holds(structured, text):
         said_again = not text or all(_json_of(part) == structured for part in parts)
         value = structured if said_again else {"text": text, "structured": structured}
     return Failure(value) if result.get("isError") else value
@@ -31,6 +33,15 @@ def value_of(result: Mapping[str, Any]) -> Any:
 def _only_holds(structured: Any, text: str) -> bool:
     """Whether it is `{"content": text}`, as servers wrap a result that is text by nature."""
     return isinstance(structured, dict) and list(structured.values()) == [text]
+
+
+def _wrapped_list(structured: Any, parts: list[str]) -> list[Any] | None:
+    """The list in `{"result": [...]}` where each item is a text of its own as well."""
+    values = list(structured.values()) if isinstance(structured, dict) else []
+    if len(values) != 1 or not isinstance(values[0], list) or len(values[0]) != len(parts):
+        return None
+    said = zip(values[0], parts, strict=True)
+    return values[0] if all(item == part or item == _json_of(part) for item, part in said) else None
 
 
 def _part(part: Mapping[str, Any]) -> str:
