@@ -13,10 +13,11 @@ import pytest
 from fakes import scripted_model
 
 import engine
+from engine.course import error_kind
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
-TESTED = {"direct", "own_tools", "streaming_agent", "structured", "weather"}
+TESTED = {"agent", "direct", "own_tools", "streaming_agent", "structured", "weather"}
 
 
 def load(name: str) -> ModuleType:
@@ -127,6 +128,34 @@ def test_a_client_runs_the_tools_itself(
     assert (first.finish.reason, last.finish.reason) == ("tool_use", "end_turn")
     assert "21" in last.text
     assert "call_1: get_weather({'city': 'Paris'})" in capsys.readouterr().out
+
+
+@pytest.mark.live
+def test_ten_requests_with_a_server_a_failure_a_timeout_and_a_denial(
+    tiny_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("mcp", reason="the extra mcp is not installed")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("ENGINE_TOOLS_ROOT", raising=False)
+    agent = load("agent")
+    steps = agent.main(prefix_cache=str(tmp_path))
+    assert [step.results[0].name for step in steps] == [tool for _, tool in agent.PLAN]
+    assert [step.usage.prefilled_again for step in steps] == [0] * 10
+    kinds = [error_kind(step.results[0].content) for step in steps[7:]]
+    assert kinds == ["ValueError", "Timeout", "Denied"]
+    assert not any(step.results[0].is_error for step in steps[:7])
+    assert "buy milk" in steps[6].results[0].content[0], "what the sixth request left there"
+    assert steps[0].usage.kv_restored == 0
+
+    capsys.readouterr()
+    again = agent.main(prefix_cache=str(tmp_path))  # what the next process would do
+    assert again[0].usage.kv_restored > 200
+    assert again[0].usage.prefilled < steps[0].usage.prefilled - 200
+    assert "came from disk" in capsys.readouterr().out
+    assert [step.text for step in again[:3]] == [step.text for step in steps[:3]]
 
 
 @pytest.mark.live

@@ -106,6 +106,11 @@ def text(*parts: str) -> list[dict[str, str]]:
         ({"content": text('{"a": 1}'), "structuredContent": {"a": 1}}, {"a": 1}),
         ({"content": text("hi"), "structuredContent": {"content": "hi"}}, "hi"),
         (
+            {"content": text("a") + text("b"), "structuredContent": {"result": ["a", "b"]}},
+            ["a", "b"],
+        ),
+        ({"content": text("1"), "structuredContent": {"result": [1]}}, [1]),
+        (
             {"content": text("one"), "structuredContent": {"a": 1}},
             {"text": "one", "structured": {"a": 1}},
         ),
@@ -121,3 +126,18 @@ def test_a_result_becomes_what_a_model_can_read(result: dict[str, Any], value: A
         assert re.fullmatch(r"\[(audio audio/wav, 4|resource a:b, 3) bytes\]", found)
     else:
         assert found == value
+
+
+@pytest.mark.parametrize(
+    "schema, is_open",
+    [
+        ({"type": "object", "properties": {}}, False),
+        ({"type": "object", "properties": {"a": {"type": "string"}}}, False),
+        ({"type": "object"}, True),
+        ({"type": "object", "properties": {}, "additionalProperties": True}, True),
+        ({"type": "object", "properties": {}, "patternProperties": {"^x": {}}}, True),
+    ],
+)
+def test_arguments_that_a_server_does_not_name_are_closed_unless_it_says_otherwise(schema, is_open):
+    found = made({"name": "t", "inputSchema": schema}).parameters
+    assert (found.get("additionalProperties", True) is not False) is is_open

@@ -57,7 +57,7 @@ class Step:
     request: str
     results: list[engine.ToolResult] = field(default_factory=list)
     text: str = ""
-    usage: engine.Usage = engine.Usage()
+    usage: engine.Usage = field(default_factory=engine.Usage)
 
 
 def main(
