@@ -107,12 +107,16 @@ class Turns:
         notices += [
             Notice(
                 f"{tool.name}: not as it was when the tools of {tool.server} were agreed to; "
-                "it runs when you agree anew",
+                "it asks before it runs",
                 {"tool": tool.name, "server": tool.server},
             )
             for tool in self._approvals.meet(offered.values())
         ]
         self.tools = offered
+        if any(tool.is_isolated for tool in offered.values()):
+            from engine.tools import isolated
+
+            isolated.prepare()
         self._notices += notices
         self.feed.fed = 0
 

@@ -24,6 +24,7 @@ from engine.cli.options import Options
 
 if TYPE_CHECKING:
     from engine.tools.approval import Approvals, Decision, Request
+    from engine.tools.consents import Consents
 
 KEYS: Final[dict[str, Decision]] = {"y": "once", "c": "chat", "a": "always", "n": "deny"}
 # The same keys of a Korean keyboard.
@@ -34,10 +35,9 @@ SHOWN: Final = 4_000  # characters of one argument; that there are more is said
 
 def open_approvals(options: Options, console: Console, interrupts: Interrupts) -> Approvals:
     """The rules that were given, what was agreed to before, and a person where one sits here."""
-    from platformdirs import user_config_path, user_state_path
+    from platformdirs import user_config_path
 
     from engine.tools.approval import Approvals, Rules, read_rules, rules_of
-    from engine.tools.consents import Consents
 
     default = user_config_path("engine", appauthor=False) / "rules.toml"
     path = Path(options.rules).expanduser() if options.rules is not None else default
@@ -53,8 +53,17 @@ def open_approvals(options: Options, console: Console, interrupts: Interrupts) -
     return Approvals(
         rules,
         ask=Person(console, interrupts).ask if is_asked else None,
-        consents=Consents(user_state_path("engine", appauthor=False) / "consents.json"),
+        consents=open_consents(),
     )
+
+
+def open_consents() -> Consents:
+    """What this user agreed to for good."""
+    from platformdirs import user_state_path
+
+    from engine.tools.consents import Consents
+
+    return Consents(user_state_path("engine", appauthor=False) / "consents.json")
 
 
 class Person:

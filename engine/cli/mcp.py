@@ -25,10 +25,13 @@ FAILED = 6
 
 
 def mcp(
-    action: Annotated[Literal["list", "call"], typer.Argument(help="What to do.")],
+    action: Annotated[Literal["list", "call", "accept"], typer.Argument(help="What to do.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON file with mcpServers.")],
     name: Annotated[
-        str, typer.Argument(metavar="TOOL", help="For call: server__tool.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME", help="For call: server__tool. For accept: a server.", show_default=False
+        ),
     ] = "",
     arguments: Annotated[
         str, typer.Argument(metavar="JSON", help="For call: its arguments as a JSON object.")
@@ -37,6 +40,7 @@ def mcp(
 ) -> None:
     """List the tools of MCP servers, or call one: engine mcp call mcp.json files__read '{"a": 1}'.
 
+    `accept` agrees to the tools as they are now: definitions that changed since then ask again.
     Exits with 6 where a server is down or the call fails.
     """
     from engine.tools.mcp import McpServers, load_config
@@ -48,6 +52,11 @@ def mcp(
             raise UsageError(f"engine mcp list takes one file, found {name!r} behind it")
         with McpServers(config.servers) as servers:
             _list(servers, config.servers, json)
+        return
+    if action == "accept":
+        chosen = _only(config.servers, name) if name else config.servers
+        with McpServers(chosen) as servers:
+            _accept(servers, json)
         return
     given = _arguments(arguments)
     with McpServers(_only(config.servers, name)) as servers:
@@ -84,6 +93,31 @@ def _list(servers: McpServers, configs: tuple[ServerConfig, ...], as_json: bool)
             print_rows(rows, indent="  ")
         print_notes(notices)
     if any(status.state == "down" for status in found):
+        raise typer.Exit(FAILED)
+
+
+def _accept(servers: McpServers, as_json: bool) -> None:
+    """Take the definitions of the servers that are up for the ones that were agreed to."""
+    from engine.cli.consent import open_consents
+
+    consents, tools = open_consents(), servers.tools()
+    before = {tool.name: consents.pinned(tool) for tool in tools}
+    consents.pin(tools)
+    rows = []
+    for tool in tools:
+        known = before[tool.name]
+        state = "new" if known is None else "as before"
+        rows.append((tool.name, state if known in (None, tool.definition_hash) else "changed"))
+    down = [status for status in servers.status() if status.state == "down"]
+    if as_json:
+        print_json(
+            tools=[{"name": name, "was": state} for name, state in rows],
+            down=[{"name": status.name, "reason": status.reason} for status in down],
+        )
+    else:
+        print_rows(rows)
+        print_notes([status.reason for status in down])
+    if down:
         raise typer.Exit(FAILED)
 
 

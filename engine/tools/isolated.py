@@ -351,6 +351,11 @@ def _start_spare() -> None:
             _spare = _Child()
 
 
+def prepare() -> None:
+    """Start a child ahead, so that the first call need not wait for it. Returns at once."""
+    _start_spare()
+
+
 def close() -> None:
     """Kill every child, the spare one too. They come back with the next call."""
     global _spare
