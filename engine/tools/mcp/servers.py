@@ -253,8 +253,11 @@ class _Server:
 
     async def run(self) -> None:
         """Its life: started, served, started again while that makes sense."""
-        if self.config.is_disabled or self.config.problem:
-            self._settle("disabled" if self.config.is_disabled else "down", self.config.problem)
+        if self.config.is_disabled:
+            self._settle("disabled")
+            return
+        if self.config.problem:
+            self._settle("down", f"MCP server {self.config.name!r}: {self.config.problem}")
             return
         backoff = Backoff(self.limits)
         while True:
