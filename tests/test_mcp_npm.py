@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from engine.tools.mcp import McpServers, load_config
 from tests.fakes import byte_vocab, scripted_model
 from tests.mcp_helpers import PATIENCE, QUICK, events_of, eventually, problem_of, result_of
 
+ROOT = Path(__file__).parents[1]
 PACKAGES = (
     "@modelcontextprotocol/server-everything@2026.8.31",
     "@modelcontextprotocol/server-filesystem@2026.8.31",
@@ -163,3 +166,25 @@ def test_a_chat_calls_a_real_server(servers: McpServers, root: Path) -> None:
     results = [event for event in events if isinstance(event, ToolResult)]
     assert [result.content for result in results] == ["안녕, 파일\n"]
     assert isinstance(events[-1], Finish) and events[-1].reason == "end_turn"
+
+
+def test_the_page_shows_what_the_example_prints(node_modules: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
+    config, shown = (
+        re.findall(rf"^<!-- {name} -->\n```\w+\n(.*?)^```$", page, re.M | re.S)[0]
+        for name in ("mcp.json", "call_servers.py")
+    )
+    (tmp_path / "mcp.json").write_text(config)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "node_modules").symlink_to(node_modules)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "examples" / "mcp" / "call_servers.py"), "mcp.json"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == shown
