@@ -99,8 +99,12 @@ class ToolArgumentError(ToolError):
 
 
 class McpError(ToolError):
-    """An MCP server can't be configured, reached or used. Data: `server`, `reason` (one word of
-    `engine.tools.mcp.Reason`), `path` and `key` where a configuration is to blame."""
+    """An MCP server can't be configured, reached or used.
+
+    Data: `server`; `path` and `key` where a configuration is to blame; `reason`, one of `config`,
+    `package`, `missing`, `no_answer`, `closed`, `down`, `line_too_long`, `flood`, `wrong_id`,
+    `protocol`, `refused`, `unreachable`, `unauthorized`, `redirect`, `private_address`.
+    """
 
 
 class ContextFull(EngineError):

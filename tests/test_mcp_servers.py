@@ -404,7 +404,25 @@ def test_a_killed_supervisor_takes_its_server_along() -> None:
         eventually(lambda: servers.status()[0].restarts == 1, "another was started")
 
 
-def test_a_thousand_calls_leave_no_threads_and_no_files_open() -> None:
+def test_closing_in_the_middle_of_a_start_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    for _ in range(5):
+        with McpServers([hostile(env={"PID_FILE": str(file)})], limits=QUICK) as servers:
+            assert result_of(servers, "h__die").is_error  # another is about to be started
+        text = file.read_text()
+        eventually(lambda text=text: not text or not is_alive(int(text)), "the last is gone")
+
+
+def test_a_failing_on_change_costs_nothing() -> None:
+    def fail() -> None:
+        raise RuntimeError("mine")
+
+    with McpServers([hostile()], on_change=fail) as servers:
+        assert result_of(servers, "h__echo", text="x").content == "x"
+        assert servers.status()[0].restarts == 0
+
+
+def test_many_calls_leave_no_threads_and_no_files_open() -> None:
     def held() -> tuple[int, int]:
         folder = Path("/proc/self/fd")
         return threading.active_count(), len(list(folder.iterdir())) if folder.is_dir() else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -325,6 +326,18 @@ def test_the_suffix_begins_with_the_end_of_the_answer(
         [USER], [result], tools=[WEATHER], calls=(CALL,), ends=ENDS
     )
     assert rendered.text.startswith(suffix)
+
+
+def test_words_of_tools_variables_and_the_template_are_not_taken_for_the_answer() -> None:
+    """The stand-in for the answer begins with `standin`, which is part of these words."""
+    words = ["standin", "outstanding", "standingq", "notwithstandinqq"]
+    loop = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
+    chat = ChatTemplate(f"{words[0]}{{{{ note }}}}{{{{ tools[0].function.description }}}}{loop}")
+    tool = replace(WEATHER, description=" ".join(words[1:]))
+    rendered = chat.render_suffix(
+        [USER], [THANKS], tools=[tool], variables={"note": words[3]}, ends=["<end>"]
+    )
+    assert rendered.text.startswith("<end><user>")
 
 
 def test_a_suffix_that_cannot_be_told_is_an_error() -> None:

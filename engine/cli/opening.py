@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,13 @@ def open_servers(options: Options, console: Console) -> Iterator[McpServers | No
     from engine.tools.mcp import McpServers, load_config
 
     files = [load_config(path) for path in options.mcp]
-    with McpServers([server for file in files for server in file.servers]) as servers:
+    configs = [server for file in files for server in file.servers]
+    with ExitStack() as stack:
+        console.transient(f"starting {len(configs)} MCP servers")
+        try:
+            servers = stack.enter_context(McpServers(configs))
+        finally:
+            console.wipe()
         for status in servers.status():
             if status.state == "down":
                 console.note(f"! {printable_line(status.reason)}", "red")

@@ -118,8 +118,11 @@ class ChatTemplate:
         def render(messages: Sequence[Message], with_prompt: bool) -> str:
             return self._render(messages, tools, variables, with_prompt)
 
+        taken = repr((tools, variables)) + self.source
         try:
-            text, start = suffix_after(render, history, new, calls, ends, add_generation_prompt)
+            text, start = suffix_after(
+                render, history, new, calls, ends, add_generation_prompt, taken
+            )
         except NoSuffix as error:
             raise TemplateError(
                 f"{self.name}: no suffix can be told after the answer: {error}", name=self.name

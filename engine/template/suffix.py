@@ -34,16 +34,18 @@ def suffix_after(
     calls: tuple[Call, ...],
     ends: Collection[str],
     add_generation_prompt: bool,
+    taken: str,
 ) -> tuple[str, int]:
     """The marked text after the answer, and how many messages come before `new` in its origins.
 
+    `taken` is what else `render` may write: the stand-in for the answer is none of its words.
     Begins with the end-of-answer text. Raises NoSuffix or TemplateError.
     """
     head = list(history)
     while head and head[-1].role == "assistant":
         head.pop()
     start = len(head) + 1
-    stand_in = _unused_word(repr((head, new, calls)))
+    stand_in = _unused_word(repr((head, new, calls)) + taken)
     plain_error: TemplateError | NoSuffix | None = None
     after_text = ""
     try:

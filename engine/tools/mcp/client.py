@@ -222,9 +222,9 @@ _Streams = tuple[Any, Any, ServerProcess | None]
 async def _over_stdio(
     config: ServerConfig, limits: Limits, stderr: Tail, screen: Screen, lost: Lost
 ) -> AsyncIterator[_Streams]:
+    process = await ServerProcess.start(config, limits, stderr)
     heard, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, said = anyio.create_memory_object_stream[SessionMessage](0)
-    process = await ServerProcess.start(config, limits, stderr)
 
     async def hear() -> None:
         async with heard:

@@ -98,7 +98,12 @@ class ServerProcess:
             )
         program = _find(config, env)
         ours, theirs = socket.socketpair()
-        control = await asyncio.open_connection(sock=ours)
+        try:
+            control = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
         with theirs:
             spawn = asyncio.ensure_future(
                 asyncio.create_subprocess_exec(
@@ -116,7 +121,9 @@ class ServerProcess:
             try:
                 return cls(config, limits, stderr, await asyncio.shield(spawn), control)
             except asyncio.CancelledError:  # what has begun to start is ended as ever
-                await cls(config, limits, stderr, await spawn, control).end()
+                started = await spawn
+                theirs.close()  # or its end would not be heard
+                await cls(config, limits, stderr, started, control).end()
                 raise
             except (OSError, ValueError) as error:
                 control[1].close()
@@ -211,7 +218,21 @@ class ServerProcess:
         await self._supervisor.stdin.drain()
 
     async def end(self) -> None:
-        """End it with all it started: stdin closed, then SIGTERM, then SIGKILL. Within 4 s."""
+        """End it with all it started: stdin closed, then SIGTERM, then SIGKILL. Within 5 s.
+
+        Goes on to its end also where the task that waits for it is cancelled.
+        """
+        ending = asyncio.create_task(self._end())
+        cancelled: asyncio.CancelledError | None = None
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _end(self) -> None:
         assert self._supervisor.stdin is not None
         self._supervisor.stdin.close()
         with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 State = Literal["starting", "up", "restarting", "down", "disabled", "closed"]
 CLOSE_SECONDS = 6.0  # for all of them; what a server's processes get is less
 
+_log = logging.getLogger("engine.tools")
 _LIBRARIES = ("mcp", "mcp_types", "anyio", "httpx2")
 
 
@@ -82,12 +84,13 @@ class McpServers:
         self._version = 0
         self._lock = threading.Lock()
         self._notices: list[Notice] = []
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it is entered
         self._thread = threading.Thread(target=self._run, name="mcp", daemon=True)
         self._servers = [_Server(config, limits, clock, self) for config in configs]
 
     def __enter__(self) -> Self:
         _check_package()
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
         try:
             self._wait(self._start())
@@ -126,9 +129,8 @@ class McpServers:
 
     def close(self) -> None:
         """End all servers and what they started. Can be called again. Takes 4 s at the worst."""
-        if not self._thread.is_alive():
-            if not self._loop.is_closed():
-                self._loop.close()
+        loop = self._loop
+        if loop is None or not self._thread.is_alive():
             return
         try:
             self._wait(self._stop())
@@ -138,23 +140,25 @@ class McpServers:
             self._wait(self._stop())
             raise
         finally:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._loop.stop)
+            loop.call_soon_threadsafe(loop.stop)
             self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         """The thread's whole life."""
-        asyncio.set_event_loop(self._loop)
+        loop = self._loop
+        assert loop is not None
+        asyncio.set_event_loop(loop)
         try:
-            self._loop.run_forever()
+            loop.run_forever()
         finally:
-            for task in asyncio.all_tasks(self._loop):
+            for task in asyncio.all_tasks(loop):
                 task.cancel()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
         """Until the background thread has done it; a signal's exception comes out at once."""
+        assert self._loop is not None
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         while True:
             with contextlib.suppress(TimeoutError):
@@ -193,13 +197,17 @@ class McpServers:
                 return
             self._version += 1
         if self._on_change is not None:
-            self._on_change()
+            try:
+                self._on_change()
+            except Exception:  # somebody else's code must not cost the connection
+                _log.exception("on_change failed")
 
     def function_of(self, server: _Server) -> Callable[[str], Callable[..., Any]]:
         """Functions for a server's tools: coroutines for whichever loop a call is run by."""
 
         def of(remote: str) -> Callable[..., Any]:
             async def call(**arguments: Any) -> Any:
+                assert self._loop is not None
                 return await call_from_here(
                     self._loop,
                     lambda heard: server.call(remote, arguments, heard),
@@ -253,8 +261,11 @@ class _Server:
 
     async def run(self) -> None:
         """Its life: started, served, started again while that makes sense."""
-        if self.config.is_disabled or self.config.problem:
-            self._settle("disabled" if self.config.is_disabled else "down", self.config.problem)
+        if self.config.is_disabled:
+            self._settle("disabled")
+            return
+        if self.config.problem:
+            self._settle("down", f"MCP server {self.config.name!r}: {self.config.problem}")
             return
         backoff = Backoff(self.limits)
         while True:
