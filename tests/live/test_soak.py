@@ -21,8 +21,8 @@ pytestmark = pytest.mark.live
 FULL = os.environ.get("ENGINE_TESTS") == "full"
 TURNS = 1000 if FULL else 160
 KINDS = 8  # of tools, in tests/soak.py
-# Every kind has run twice by then: threads have had their stacks, the event loop its first selector,
-# the allocator the largest results.
+# Every kind has run twice by then: threads have had their stacks, the event loop its first
+# selector, the allocator the largest results.
 WARM = 0.3 if FULL else 0.6
 GROWTH = 0.02
 
