@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals at each stage of an answer, with the embedded model at a terminal.
+"""Ctrl-C at each stage of an answer, with the embedded model at a terminal: the chat goes on.
 
 `tests/stages.py` holds the command at a stage until the signal has come, so that it comes exactly
 there; see docs/faults.md, rows S1 to S9.
@@ -7,7 +7,6 @@ there; see docs/faults.md, rows S1 to S9.
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -110,58 +109,6 @@ def test_ctrl_c_in_a_tool_cancels_the_call_and_the_model_is_told(
         assert terminal.wait() == 0 and terminal.has_first_modes()
     assert [message["role"] for message in history] == ["user", "assistant", "tool"]
     assert history[-1]["content"]["error"]["type"] == "Cancelled"
-
-
-@pytest.mark.parametrize("stage", [*LOADING, *UNSAID, *BEGUN])
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_run_with_its_code_and_no_traceback(
-    tiny_path: Path, tmp_path: Path, stage: str, number: signal.Signals, code: int
-) -> None:
-    arguments = ("run", str(tiny_path), QUESTION, *FLAGS)
-    with Terminal(*arguments, home=tmp_path, program=held(stage)) as terminal:
-        terminal.expect(f"at {stage}")
-        terminal.signal(number)
-        assert terminal.wait() == code
-        assert terminal.has_first_modes() and "Traceback" not in terminal.text
-
-
-@pytest.mark.parametrize("stage", LOADING)
-def test_ctrl_c_while_a_chat_loads_ends_it_with_130(
-    tiny_path: Path, tmp_path: Path, stage: str
-) -> None:
-    with chat(tmp_path, held(stage)) as terminal:
-        terminal.expect(f"at {stage}")
-        terminal.type(CTRL_C)
-        assert terminal.wait() == 130
-        assert "was stopped" in terminal.text and "Traceback" not in terminal.text
-
-
-@pytest.mark.parametrize("stage", [*LOADING, *UNSAID, *BEGUN])
-def test_a_second_ctrl_c_leaves_work_that_does_not_hear(
-    tiny_path: Path, tmp_path: Path, stage: str
-) -> None:
-    with chat(tmp_path, held(stage + "!")) as terminal:
-        if stage not in LOADING:
-            terminal.say(QUESTION)
-        terminal.expect(f"at {stage}")
-        terminal.type(CTRL_C)
-        terminal.expect("deaf")  # two at once may be one signal
-        terminal.type(CTRL_C)
-        assert terminal.wait() == 130
-        assert terminal.has_first_modes() and "Traceback" not in terminal.text
-
-
-@pytest.mark.parametrize("stage", ["prefill", "decode"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_ending_signals_in_an_answer_leave_the_terminal_as_it_was(
-    tiny_path: Path, tmp_path: Path, stage: str, number: signal.Signals
-) -> None:
-    with chat(tmp_path, held(stage)) as terminal:
-        terminal.say(QUESTION)
-        terminal.expect(f"at {stage}")
-        terminal.signal(number)
-        assert terminal.wait() == 128 + number
-        assert terminal.has_first_modes() and "Traceback" not in terminal.text
 
 
 def test_ctrl_c_as_an_answer_ends_leaves_the_chat_at_its_prompt(
