@@ -26,6 +26,7 @@ ORIGINS: Final[tuple[Origin, ...]] = (
     "tool",
 )
 _CODES: Final = {name: code for code, name in enumerate(ORIGINS)}
+_CODE_BYTES: Final = {name: bytes((code,)) for name, code in _CODES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,9 @@ class Sequence:
         self._ids: list[int] = []
         self._origins = bytearray()
         self._stale = False  # the backend's logits belong to tokens that a rewind dropped
+        # Ctrl-C may raise between any two lines. `_ids` and `_computed` are what counts: origins
+        # too many are dropped, and a cache that is not in step is cut back before it is used.
+        self._is_in_step = True
         self._computed = 0  # how many of _ids the cache holds; the rest waits for `logits`
         self._lost: list[int] = []  # ids that a rewind dropped, from position _computed on
         self._again = 0
@@ -68,7 +72,7 @@ class Sequence:
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        return tuple(ORIGINS[code] for code in self._origins)
+        return tuple(ORIGINS[code] for code in self._origins[: len(self._ids)])
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -135,16 +139,16 @@ class Sequence:
                 n_ctx=self.n_ctx,
             )
         codes = self._codes(origin, total)
+        self._origins[len(self._ids) :] = codes
         self._ids.extend(ids)
-        self._origins += codes
 
     def push(self, token: int, origin: Origin) -> None:
         """Put one token behind what is there: the hot path. The caller has checked `is_full`.
 
         It is computed by the next `logits`, so an end token costs nothing until it is needed.
         """
+        self._origins[len(self._ids) :] = _CODE_BYTES[origin]
         self._ids.append(token)
-        self._origins.append(_CODES[origin])
 
     def compute(
         self,
@@ -164,19 +168,21 @@ class Sequence:
 
     def chunks(self, *, cancelled: Callable[[], bool] | None = None) -> Iterator[int]:
         """`compute`, a chunk a step: yields how many of the waiting tokens are done."""
+        if not self._is_in_step:
+            if not self._backend.forget(self._computed, seq=self.slot):
+                self._backend.forget(0, seq=self.slot)
+                self._computed = 0
+            self._is_in_step = True
         total = len(self._ids) - self._computed
         step = self._backend.n_batch
         for start in range(0, total, step):
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped after {start} of {total} prompt tokens", done=start)
             chunk = self._ids[self._computed : self._computed + step]
-            try:
-                self._backend.decode(chunk, self._computed, seq=self.slot, cancelled=cancelled)
-            except BaseException:  # Ctrl-C may come after the work: the cache must not be ahead
-                self._backend.forget(self._computed, seq=self.slot)
-                self._stale = True
-                raise
+            self._is_in_step, self._stale = False, True
+            self._backend.decode(chunk, self._computed, seq=self.slot, cancelled=cancelled)
             self._count(chunk)
+            self._is_in_step, self._stale = True, False
             yield start + len(chunk)
 
     def forget_waiting(self) -> None:
@@ -200,7 +206,6 @@ class Sequence:
                 again += 1
             self._lost = self._lost[again:] if again == len(chunk) else []
         self._computed += len(chunk)
-        self._stale = False
         self._backend.owner = self
         self._done += len(chunk)
         self._again += again
@@ -224,14 +229,17 @@ class Sequence:
     def _forget(self, length: int) -> None:
         if length >= self._computed:
             return
+        before = self._lost, self._computed, self._is_in_step, self._stale
+        self._is_in_step, self._stale = False, True
+        self._lost = self._ids[length : self._computed] + self._lost
+        self._computed = length
         if not self._backend.forget(length, seq=self.slot):
+            self._lost, self._computed, self._is_in_step, self._stale = before
             raise UsageError(
                 f"this model's memory can't be rewound to token {length} of {len(self._ids)}; "
                 "clear the chat instead"
             )
-        self._lost = self._ids[length : self._computed] + self._lost
-        self._computed = length
-        self._stale = True
+        self._is_in_step = True
 
     def clear(self) -> None:
         """Forget everything. Works for every kind of memory."""
@@ -288,9 +296,10 @@ class Sequence:
     def load(self, state: bytes, ids: Many[int], origins: Many[Origin]) -> None:
         """Restore what `save` gave. Raises StorageError and leaves the sequence empty on misfit."""
         self.clear()
+        self._is_in_step = False
         self._backend.load(state, seq=self.slot)
         self._ids = list(ids)
         self._origins = bytearray(self._codes(origins, len(ids)))
         self._computed = len(ids)
         self._lost = []
-        self._stale = True
+        self._is_in_step, self._stale = True, True

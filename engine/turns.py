@@ -90,7 +90,9 @@ class Terms:
 class Turns:
     """One conversation at work. `messages` are without the system message.
 
-    `fed` is how many of them are in the sequence; 0: it must be opened anew.
+    `fed` is how many of them are in the sequence; 0: it must be opened anew. Ctrl-C may raise at
+    any line of an answer: the tokens behind those of the `fed` messages are then dropped by the
+    next one.
     """
 
     def __init__(self, model: Model, system: str | None, options: ChatOptions) -> None:
@@ -100,6 +102,7 @@ class Turns:
         self.messages: list[Message] = []
         self.tools: dict[str, Tool] = {}
         self.fed = 0
+        self._length = 0  # of the sequence when it held the `fed` messages and nothing else
         self.calls_made = 0
         self.sequence = model.sequence()
         self.dialect: Dialect = model.dialect(options.style)
@@ -205,6 +208,7 @@ class Turns:
 
     def _prefill(self, tally: _Tally, limits: Limits) -> Generator[Event, None, bool]:
         """Bring the sequence up to where the model is to speak; answers whether it is thinking."""
+        self.settle()
         reused = len(self.sequence)
         if self.fed:
             last = self.messages[self.fed - 1]
@@ -222,8 +226,8 @@ class Turns:
             ids, origins = encoding.ids[reused:], encoding.origins[reused:]
         length = len(self.sequence)
         counts, begun = self.sequence.counts, time.perf_counter()
-        self.sequence.extend(ids, origins)
         try:
+            self.sequence.extend(ids, origins)
             yield Prefill(0, len(ids), reused)
             for computed in self.sequence.chunks(cancelled=limits.says_stop):
                 yield Prefill(min(computed, len(ids)), len(ids), reused)
@@ -238,7 +242,6 @@ class Turns:
             prefilled_again=done.again - counts.again,
             prefill_seconds=time.perf_counter() - begun,
         )
-        self.fed = len(self.messages)
         return self._prompt.opens_thinking(rendered)
 
     def _turn(self, thinking: bool, response: Grammar | None, *, first: bool) -> Turn:
@@ -300,12 +303,13 @@ class Turns:
             reason = yield from _gather(loop, text, thinking)
         finally:
             is_cut = turn.is_in_call and not turn.is_over
-            self.messages.append(
-                Message("assistant", "".join(text), "".join(thinking), tuple(turn.result.calls))
-            )
-            self.fed = len(self.messages)
-            if is_cut:  # by a limit, an error or a reader who went away: it is never run
-                self.rewind_to(len(self.sequence) - turn.call_length)
+            calls = tuple(turn.result.calls)
+            said = [*self.messages, Message("assistant", "".join(text), "".join(thinking), calls)]
+            # Cut by a limit, an error or a reader who went away: it is never run.
+            whole = len(self.sequence) - (turn.call_length if is_cut else 0)
+            # At once: between these, Ctrl-C would leave a message that is not known to be fed.
+            self.messages[:], self.fed, self._length = said, len(said), whole
+            self.settle()
             forced = sum(origin == "forced" for origin in self.sequence.origins[length:])
             tally.add(
                 completion_tokens=len(self.sequence) - length,
@@ -357,6 +361,16 @@ class Turns:
 
     def _with_system(self, messages: Sequence[Message]) -> list[Message]:
         return [*([Message("system", self.system)] if self.system else []), *messages]
+
+    def go_back(self, fed: int, length: int) -> None:
+        """Go on behind the first `fed` messages, which took `length` tokens."""
+        self.fed, self._length = fed, length
+        self.settle()
+
+    def settle(self) -> None:
+        """Drop what an interrupted answer left behind the messages that are fed."""
+        if self.fed:
+            self.rewind_to(self._length)
 
     def rewind_to(self, length: int) -> None:
         """Drop what is behind `length`; where the memory can't, the chat is rendered anew."""
