@@ -6,10 +6,11 @@ Knows messages, what may be asked of an answer, and how a chat is kept. The loop
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from inspect import GEN_RUNNING, GEN_SUSPENDED, getgeneratorstate
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 from engine.answer import Answer, answer_of, grammar_of
 from engine.asynchronous import in_thread
@@ -28,6 +29,7 @@ from engine.tools import Failure, Tool, as_tool
 from engine.tools.result import content_of
 from engine.turns import ChatOptions, Terms, Turns
 
+_AT_WORK: Final = (GEN_RUNNING, GEN_SUSPENDED)
 __all__ = ["Answer", "Chat", "ChatOptions", "Progress", "answer_of", "steps", "tool_called"]
 
 
@@ -69,7 +71,8 @@ class Chat:
         self.sampling = options.sampling or model.sampling
         self._turns = Turns(model, system, options)
         self._feed = self._turns.feed
-        self._is_busy = False
+        self._answering: Generator[Event] | None = None
+        self._unanswered: Message | None = None  # said, and not yet part of the chat
         try:
             self.set_tools(tools)
         except BaseException:
@@ -199,8 +202,7 @@ class Chat:
         text = self.messages[place].text
         del self.messages[place:]
         if mark is not None and mark.fed and self._feed.fed and len(mark.messages) == place:
-            self._feed.fed = mark.fed
-            self._feed.rewind_to(mark.length)
+            self._feed.go_back(mark.fed, mark.length)
         else:
             self._feed.fed = 0
         yield from self.stream(text, **options)
@@ -234,23 +236,24 @@ class Chat:
             run_tools,
         )
 
-    def _exclusively(self, events: Iterator[Event]) -> Iterator[Event]:
-        if self._is_busy:
+    def _exclusively(self, events: Generator[Event]) -> Iterator[Event]:
+        # Of the generator itself, not a flag: Ctrl-C may raise before a flag is taken back.
+        if self._answering is not None and getgeneratorstate(self._answering) in _AT_WORK:
             raise UsageError("this chat is answering already; read its stream to the end first")
         if not self.model.owns(self.sequence):
             raise UsageError("this chat is closed; open a new one")
-        self._is_busy = True
-        try:
-            yield from events
-        finally:
-            self._is_busy = False
+        self._answering = events
+        yield from events
 
-    def _said(self, text: str, terms: Terms) -> Iterator[Event]:
+    def _said(self, text: str, terms: Terms) -> Generator[Event]:
         feed = self._feed
+        self._take_back()  # Ctrl-C may have come before it was done
+        feed.settle()
         asked, before = feed.asked, list(self.messages)
         abandon(self.messages)
         feed.asked = mark = feed.mark()
-        self.messages.append(Message("user", text))
+        self._unanswered = Message("user", text)
+        self.messages.append(self._unanswered)
         try:
             yield from self._turns.answer(terms)
         finally:
@@ -258,10 +261,16 @@ class Chat:
                 if feed.asked is mark:
                     self.messages[:], feed.asked = before, asked
                 else:  # older messages made room for it, and are gone
-                    self.messages.pop()
                     feed.asked = None
+            self._take_back()
 
-    def _resumed(self, given: Mapping[str, Any], terms: Terms) -> Iterator[Event]:
+    def _take_back(self) -> None:
+        """Drop a message that no answer followed."""
+        if self._unanswered is not None and self.messages[-1:] == [self._unanswered]:
+            self.messages.pop()
+        self._unanswered = None
+
+    def _resumed(self, given: Mapping[str, Any], terms: Terms) -> Generator[Event]:
         before, compactions = list(self.messages), self._feed.compactions
         limit = self._turns.output_bytes
         results = []

@@ -34,7 +34,8 @@ class Feed:
     """Messages, without the system message, and the sequence that holds the first `fed` of them.
 
     `fed` 0: the sequence must be opened anew. `asked` is where the last message was said, None
-    where that place is gone.
+    where that place is gone. Ctrl-C may raise at any line of an answer: the tokens behind those of
+    the `fed` messages are then dropped by the next one.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Feed:
         self.system = system
         self.messages: list[Message] = []
         self.fed = 0
+        self._length = 0  # of the sequence when it held the `fed` messages and nothing else
         self.asked: Mark | None = None
         self.compactions = 0
         self.sequence = model.sequence()
@@ -55,10 +57,22 @@ class Feed:
         """This place."""
         return Mark(list(self.messages), self.fed, len(self.sequence))
 
-    def add(self, message: Message) -> None:
-        """Put the model's own message, which is in the sequence already, behind the others."""
-        self.messages.append(message)
-        self.fed = len(self.messages)
+    def add(self, message: Message, length: int) -> None:
+        """Put the model's own message, which ends the first `length` tokens, behind the others."""
+        said = [*self.messages, message]
+        # At once: between these, Ctrl-C would leave a message that is not known to be fed.
+        self.messages[:], self.fed, self._length = said, len(said), length
+        self.settle()
+
+    def go_back(self, fed: int, length: int) -> None:
+        """Go on behind the first `fed` messages, which took `length` tokens."""
+        self.fed, self._length = fed, length
+        self.settle()
+
+    def settle(self) -> None:
+        """Drop what an interrupted answer left behind the messages that are fed."""
+        if self.fed:
+            self.rewind_to(self._length)
 
     def rewind_to(self, length: int) -> None:
         """Drop what is behind `length`; where the memory can't, the chat is rendered anew."""
@@ -74,6 +88,7 @@ class Feed:
         self, tools: Sequence[ToolSpec], course: Course, limits: Limits
     ) -> Generator[Event, None, bool]:
         """Bring the sequence up to where the model is to speak; answers whether it is thinking."""
+        self.settle()
         again = yield from self._compact(tools)
         start = Beginning(len(self.sequence))
         first, place = self.fed, start.reused if self.fed else 0
@@ -95,8 +110,8 @@ class Feed:
         length, sequence = len(self.sequence), self.sequence
         total, reused = len(ids) + again, start.reused - again
         counts, begun = sequence.counts, time.perf_counter()
-        sequence.extend(ids, origins)
         try:
+            sequence.extend(ids, origins)
             yield Prefill(0, total, reused)
             for computed in sequence.chunks(border=start.border, cancelled=limits.says_stop):
                 yield from start.keep(sequence, time.perf_counter() - begun)
@@ -113,9 +128,8 @@ class Feed:
             prefill_seconds=time.perf_counter() - begun,
             kv_restored=start.restored.tokens,
         )
-        self.fed = len(self.messages)
         before = [block for block in self._blocks if block.start < place]
-        self._blocks = [*before, Block(first, self.fed, place, len(sequence))]
+        self._blocks = [*before, Block(first, len(self.messages), place, len(sequence))]
         return self._prompt.opens_thinking(rendered)
 
     def _begin(self, ids: Sequence[int], tools: Sequence[ToolSpec]) -> Beginning:
@@ -152,6 +166,7 @@ class Feed:
             sequence.extend(script.ids[kept:], script.origins[kept:])
         self.messages[:] = script.messages
         self.fed, self._blocks = script.fed, list(script.blocks)
+        self._length = len(sequence)
         self.compactions += 1
         self.asked = None
         if self.messages[-1].role == "user":  # just said

@@ -26,6 +26,7 @@ ORIGINS: Final[tuple[Origin, ...]] = (
     "tool",
 )
 _CODES: Final = {name: code for code, name in enumerate(ORIGINS)}
+_CODE_BYTES: Final = {name: bytes((code,)) for name, code in _CODES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,9 @@ class Sequence:
         self._ids: list[int] = []
         self._origins = bytearray()
         self._stale = False  # the backend's logits belong to tokens that a rewind dropped
+        # Ctrl-C may raise between any two lines. `_ids` and `_computed` are what counts: origins
+        # too many are dropped, and a cache that is not in step is cut back before it is used.
+        self._is_in_step = True
         self._computed = 0  # how many of _ids the cache holds; the rest waits for `logits`
         self._lost: list[int] = []  # ids that a rewind dropped, from position _computed on
         self._again = 0
@@ -68,7 +72,7 @@ class Sequence:
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        return tuple(ORIGINS[code] for code in self._origins)
+        return tuple(ORIGINS[code] for code in self._origins[: len(self._ids)])
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -140,16 +144,16 @@ class Sequence:
                 n_ctx=self.n_ctx,
             )
         codes = self._codes(origin, total)
+        self._origins[len(self._ids) :] = codes
         self._ids.extend(ids)
-        self._origins += codes
 
     def push(self, token: int, origin: Origin) -> None:
         """Put one token behind what is there: the hot path. The caller has checked `is_full`.
 
         It is computed by the next `logits`, so an end token costs nothing until it is needed.
         """
+        self._origins[len(self._ids) :] = _CODE_BYTES[origin]
         self._ids.append(token)
-        self._origins.append(_CODES[origin])
 
     def compute(
         self,
@@ -175,6 +179,11 @@ class Sequence:
         No chunk reaches over the position `border`: what is before it can be saved there, and the
         tokens behind it are computed in the same chunks whether or not it was restored.
         """
+        if not self._is_in_step:
+            if not self._backend.forget(self._computed, seq=self.slot):
+                self._backend.forget(0, seq=self.slot)
+                self._computed = 0
+            self._is_in_step = True
         first, total = self._computed, len(self._ids) - self._computed
         while (start := self._computed - first) < total:
             if cancelled is not None and cancelled():
@@ -183,13 +192,10 @@ class Sequence:
             if self._computed < border:
                 end = min(end, border)
             chunk = self._ids[self._computed : end]
-            try:
-                self._backend.decode(chunk, self._computed, seq=self.slot, cancelled=cancelled)
-            except BaseException:  # Ctrl-C may come after the work: the cache must not be ahead
-                self._backend.forget(self._computed, seq=self.slot)
-                self._stale = True
-                raise
+            self._is_in_step, self._stale = False, True
+            self._backend.decode(chunk, self._computed, seq=self.slot, cancelled=cancelled)
             self._count(chunk)
+            self._is_in_step, self._stale = True, False
             yield start + len(chunk)
 
     def forget_waiting(self) -> None:
@@ -213,7 +219,6 @@ class Sequence:
                 again += 1
             self._lost = self._lost[again:] if again == len(chunk) else []
         self._computed += len(chunk)
-        self._stale = False
         self._backend.owner = self
         self._done += len(chunk)
         self._again += again
@@ -237,14 +242,17 @@ class Sequence:
     def _forget(self, length: int) -> None:
         if length >= self._computed:
             return
+        before = self._lost, self._computed, self._is_in_step, self._stale
+        self._is_in_step, self._stale = False, True
+        self._lost = self._ids[length : self._computed] + self._lost
+        self._computed = length
         if not self._backend.forget(length, seq=self.slot):
+            self._lost, self._computed, self._is_in_step, self._stale = before
             raise UsageError(
                 f"this model's memory can't be rewound to token {length} of {len(self._ids)}; "
                 "clear the chat instead"
             )
-        self._lost = self._ids[length : self._computed] + self._lost
-        self._computed = length
-        self._stale = True
+        self._is_in_step = True
 
     def clear(self) -> None:
         """Forget everything. Works for every kind of memory."""
@@ -313,6 +321,8 @@ class Sequence:
     def can_take(self, length: int) -> bool:
         """Whether another sequence can share the first `length` tokens: they are computed, and
         this memory can be cut there."""
+        if not self._is_in_step:
+            return False
         return length == self._computed or (length < self._computed and self.can_rewind)
 
     def save(self, length: int | None = None) -> bytes:
@@ -330,6 +340,7 @@ class Sequence:
     def load(self, state: bytes | memoryview, ids: Many[int], origins: Many[Origin]) -> None:
         """Restore what `save` gave. Raises StorageError and leaves the sequence empty on misfit."""
         self.clear()
+        self._is_in_step = False
         try:
             self._backend.load(state, seq=self.slot)
         except BaseException:
@@ -339,4 +350,4 @@ class Sequence:
         self._origins = bytearray(self._codes(origins, len(ids)))
         self._computed = len(ids)
         self._lost = []
-        self._stale = True
+        self._is_in_step, self._stale = True, True

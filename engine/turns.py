@@ -136,7 +136,7 @@ class Turns:
     def _specs(self) -> list[ToolSpec]:
         return [tool.spec for tool in self.tools.values()]
 
-    def answer(self, terms: Terms) -> Iterator[Event]:
+    def answer(self, terms: Terms) -> Generator[Event]:
         course = terms.course
         while True:
             before = course.usage
@@ -259,11 +259,11 @@ class Turns:
             reason = yield from _gather(loop, text, thinking)
         finally:
             is_cut = turn.is_in_call and not turn.is_over
-            self.feed.add(
-                Message("assistant", "".join(text), "".join(thinking), tuple(turn.result.calls))
-            )
-            if is_cut:  # by a limit, an error or a reader who went away: it is never run
-                self.feed.rewind_to(len(self.sequence) - turn.call_length)
+            calls = tuple(turn.result.calls)
+            # Cut by a limit, an error or a reader who went away: it is never run.
+            whole = len(self.sequence) - (turn.call_length if is_cut else 0)
+            said = Message("assistant", "".join(text), "".join(thinking), calls)
+            self.feed.add(said, whole)
             forced = sum(origin == "forced" for origin in self.sequence.origins[length:])
             terms.course.count(
                 completion_tokens=len(self.sequence) - length,

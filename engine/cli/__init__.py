@@ -7,6 +7,8 @@ else to stderr; with `--json` an error is also one JSON line on stdout, last in 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +37,8 @@ COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "doctor": ("engine.cli.doctor", "doctor", "Check this installation and its devices."),
 }
 INTERRUPTED: Final = 130
+DISK: Final = 8
+DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 BROKEN_PIPE: Final = 141  # what a shell reports for a program that SIGPIPE ended
 
 
@@ -110,14 +114,26 @@ def build() -> TyperGroup:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit with its code. Never shows a traceback without `--debug`."""
+    _open_missing_streams()
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     debug = "--debug" in takewhile(lambda word: word.startswith("-"), arguments)
     try:
         code = _run(arguments, debug)
         sys.stdout.flush()
     except (BrokenPipeError, _ReaderGone):
-        code = _let_go_of_stdout()
+        code = _let_go_of_stdout(BROKEN_PIPE)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # the same disk may be behind stderr
+            print(f"engine: the output can't be written: {error.strerror}", file=sys.stderr)
+        code = _let_go_of_stdout(DISK)
     sys.exit(code)
+
+
+def _open_missing_streams() -> None:
+    """Python has None for a stream that was closed before it began (`engine ... >&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _run(arguments: list[str], debug: bool) -> int:
@@ -131,6 +147,8 @@ def _run(arguments: list[str], debug: bool) -> int:
     except _ReaderGone:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
         if debug:
             import traceback
 
@@ -171,7 +189,7 @@ def _explain_usage(error: typer.TyperException) -> tuple[int, str]:
     return error.exit_code, message
 
 
-def _let_go_of_stdout() -> int:
-    """The reader went away: leave quietly, with nothing left to flush at exit."""
+def _let_go_of_stdout(code: int) -> int:
+    """Nobody can have what is still to be written: leave with nothing left to flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE
+    return code

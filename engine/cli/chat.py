@@ -7,7 +7,7 @@ or how answers are made (engine.chat).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,7 +79,8 @@ def chat(
             reader = open_reader(console, interrupts, session.completions())
             session.greet(reader, is_demo=is_demo)
             try:
-                session.hold(reader)
+                with interrupts.kept() if reader.is_interactive else nullcontext():
+                    session.hold(reader)
             except Quit:
                 raise typer.Exit(130) from None
 

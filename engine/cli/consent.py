@@ -16,6 +16,7 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.cli.console import Console, printable, printable_line
@@ -89,20 +90,24 @@ class Person:
         return decision
 
     def _key(self, keys: Callable[[], str | None]) -> str:
-        self._console.aside(QUESTION, "")
         while not self._interrupts.cancelled():
-            typed = keys()
-            if typed is None:
-                continue
-            for key in typed.lower():
-                key = KEYS_KOREAN.get(key, key)  # noqa: PLW2901
-                if key in KEYS:
+            self._console.aside(QUESTION, "")
+            while (typed := keys()) is not None:
+                if (key := _key_of(typed)) is not None:
                     return key
-                if key in "\x1b\x04\r\n":  # Escape, Ctrl-D, Enter: no is the default
-                    return "n"
-            if not typed:  # the terminal is gone
-                return "n"
+            self._console.end_line()  # a signal: who suspended us finds the question anew
         return "n"
+
+
+def _key_of(typed: str) -> str | None:
+    """The key that decides, or None while none of these was pressed."""
+    for key in typed.lower():
+        key = KEYS_KOREAN.get(key, key)  # noqa: PLW2901
+        if key in KEYS:
+            return key
+        if key in "\x1b\x04\r\n":  # Escape, Ctrl-D, Enter: no is the default
+            return "n"
+    return None if typed else "n"  # at the end the terminal is gone
 
 
 @contextmanager
@@ -110,7 +115,8 @@ def _raw_keys() -> Iterator[Callable[[], str | None]]:
     """Keys as they are pressed, not echoed; signals stay signals.
 
     The function waits for some; it gives None when a signal came instead, "" at the end.
-    What was typed before the question does not answer it.
+    What was typed before the question does not answer it. Ctrl-Z gives the shell its terminal as
+    it was, and comes back to raw keys.
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
@@ -123,10 +129,19 @@ def _raw_keys() -> Iterator[Callable[[], str | None]]:
             return None
         return os.read(sys.stdin.fileno(), 64).decode("utf-8", "replace")
 
+    def suspend(number: int, frame: FrameType | None) -> None:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, modes)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # comes back with SIGCONT
+        signal.signal(signal.SIGTSTP, suspend)
+        tty.setcbreak(sys.stdin, termios.TCSAFLUSH)
+
+    on_suspend = signal.signal(signal.SIGTSTP, suspend)
     try:
         tty.setcbreak(sys.stdin, termios.TCSAFLUSH)
         yield keys
     finally:
+        signal.signal(signal.SIGTSTP, on_suspend)
         termios.tcsetattr(sys.stdin, termios.TCSANOW, modes)
         signal.set_wakeup_fd(before)
         receiver.close()

@@ -2,6 +2,10 @@
 
 Knows signals. Does not know what is being stopped: whoever works asks `cancelled()` between its
 steps, so that llama.cpp is never left in the middle of a call.
+
+A Ctrl-C comes while work runs (it is told to stop), while a question is asked (the line editor has
+it), or in between: inside `kept()` it waits there for the next of the two, elsewhere it is a
+KeyboardInterrupt. A second one within a second ends the process in each of them.
 """
 
 from __future__ import annotations
@@ -18,14 +22,14 @@ from types import FrameType
 from typing import Any, Final, Self
 
 AGAIN: Final = 1.0  # seconds within which a second Ctrl-C means "quit"
-GRACE: Final = 1.0  # seconds that work gets to wind down before the process goes without it
+GRACE: Final = 0.5  # seconds that work gets to wind down before the process goes without it
 _END: Final = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 
 
 class Interrupts:
-    """Ctrl-C as a flag while work runs, as KeyboardInterrupt elsewhere. A context manager.
+    """Ctrl-C as a flag where something would be lost by an exception. A context manager.
 
     While work runs nothing is raised: an exception inside a ctypes callback (llama.cpp asking
     whether to abort) would be swallowed, and the second Ctrl-C with it.
@@ -33,7 +37,9 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._is_working = False
+        self._is_kept = False
         self._is_cancelled = False
+        self._is_waiting = False  # a Ctrl-C that neither work nor a question has seen yet
         self._last = float("-inf")
         self._exit_code: int | None = None
         self._leave: Callable[[], None] | None = None
@@ -56,7 +62,7 @@ class Interrupts:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Work that stops by asking `cancelled()`. Raises SystemExit at its end if told to quit."""
-        self._is_cancelled = False
+        self._is_cancelled = self.waiting()
         self._is_working = True
         try:
             yield
@@ -64,6 +70,15 @@ class Interrupts:
             self._is_working = False
             if self._exit_code is not None:
                 raise SystemExit(self._exit_code)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """A session that one Ctrl-C must not end, also where it comes between work and question."""
+        self._is_kept = True
+        try:
+            yield
+        finally:
+            self._is_kept = False
 
     @contextmanager
     def asking(self, leave: Callable[[], None]) -> Iterator[None]:
@@ -79,6 +94,11 @@ class Interrupts:
             self._leave = None
             if self._exit_code is not None:
                 raise SystemExit(self._exit_code)
+
+    def waiting(self) -> bool:
+        """Whether a Ctrl-C came before the question could hear it; answered once."""
+        was, self._is_waiting = self._is_waiting, False
+        return was
 
     @property
     def is_ending(self) -> bool:
@@ -98,11 +118,16 @@ class Interrupts:
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         is_second = self.pressed()
-        if not self._is_working:
+        if not (self._is_working or self._is_kept):
             raise KeyboardInterrupt
-        self._is_cancelled = True
+        if self._is_working:
+            self._is_cancelled = True
+        else:
+            self._is_waiting = True
         if is_second:
             self._leave_soon(130)
+        if self._leave is not None:
+            self._leave()
 
     def _on_end(self, number: int, frame: FrameType | None) -> None:
         if self._leave is not None:

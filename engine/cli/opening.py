@@ -15,7 +15,7 @@ from engine.cli.console import Console, Progress, printable_line
 from engine.cli.interrupts import Interrupts
 from engine.cli.options import Options
 from engine.cli.prompt import check_text
-from engine.errors import TemplateError
+from engine.errors import Cancelled, TemplateError
 
 if TYPE_CHECKING:
     from engine.chat import Chat
@@ -32,7 +32,8 @@ def open_model(
     import engine
 
     template = None if options.chat_template is None else read_template(options.chat_template)
-    progress = Progress(console, f"loading {Path(name).name if name else 'the model'}")
+    title = Path(name).name if name else "the model"
+    progress = Progress(console, f"loading {title}")
 
     def on_progress(share: float) -> bool:
         progress.update(share)
@@ -40,7 +41,7 @@ def open_model(
 
     try:
         with interrupts.working():
-            return engine.load(
+            model = engine.load(
                 name,
                 n_ctx=options.ctx_size,
                 gpu_layers=options.layers,
@@ -51,6 +52,10 @@ def open_model(
                 verbose=options.verbose,
                 on_progress=on_progress,
             )
+            if interrupts.cancelled():  # after the weights: nothing asked any more
+                model.close()
+                raise Cancelled(f"loading {title} was stopped")
+            return model
     finally:
         progress.close()
 

@@ -96,7 +96,7 @@ class Editor:
             self._console.end_line()
             try:
                 with self._interrupts.asking(self._leave):
-                    text = self._session.prompt(pre_run=self._end_if_told)
+                    text = self._session.prompt(pre_run=self._heed)
             except EOFError:
                 return
             if text == HINT:
@@ -107,12 +107,17 @@ class Editor:
     def _leave(self) -> None:
         loop = self._session.app.loop
         if loop is not None:
-            loop.call_soon_threadsafe(self._end_if_told)
+            loop.call_soon_threadsafe(self._heed)
 
-    def _end_if_told(self) -> None:
+    def _heed(self) -> None:
+        """Act on signals that came while the keys were not ours."""
         app = self._session.app
-        if self._interrupts.is_ending and app.future is not None and not app.is_done:
+        if app.future is None or app.is_done:
+            return
+        if self._interrupts.is_ending:
             app.exit(exception=EOFError())
+        elif self._interrupts.waiting():
+            app.exit(result=HINT)
 
     def _keys(self) -> Any:
         from prompt_toolkit.key_binding import KeyBindings
