@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.terminal import FAKE
+from tests.terminal import FAKE, ROOT
 
 RUN = f"{sys.executable} {FAKE[0]} run x"
 CHAT = f"{sys.executable} {FAKE[0]} chat x"
@@ -64,3 +65,14 @@ def test_a_reader_that_leaves_ends_the_command_with_141(
     code = tmp_path / "code"
     done = shell(f"({command}{more}; echo $? >{code}) | head -1")
     assert (done.returncode, done.stderr, code.read_text()) == (0, "", "141\n")
+
+
+def test_ctrl_c_while_the_command_is_imported_ends_without_a_traceback() -> None:
+    strike = "import os, signal, engine.__main__; os.kill(os.getpid(), signal.SIGINT)"
+    done = subprocess.run(
+        [sys.executable, "-c", strike],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -115,6 +116,8 @@ def build() -> TyperGroup:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit with its code. Never shows a traceback without `--debug`."""
     _open_missing_streams()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     debug = "--debug" in takewhile(lambda word: word.startswith("-"), arguments)
     try:
