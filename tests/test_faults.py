@@ -32,7 +32,13 @@ def test_each_row_names_tests_that_exist_or_says_that_there_are_none(row: str) -
     assert set(found) <= TESTS
 
 
-@pytest.mark.parametrize("row", [f"S{n}" for n in range(1, 10)] + ["T11", "K1", "K2", "K3"])
+@pytest.mark.parametrize(
+    "row",
+    [f"S{n}" for n in range(1, 10)]
+    + [f"T{n}" for n in range(1, 12)]
+    + [f"M{n}" for n in range(1, 7)]
+    + ["K1", "K2", "K3"],
+)
 def test_each_fault_has_a_row(row: str) -> None:
     assert any(line.startswith((f"| {row} ", f"| {row}-")) for line in ROWS)
 
