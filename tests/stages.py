@@ -8,6 +8,7 @@ without a clock.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -46,11 +47,12 @@ class Stage:
         self.name = name.removesuffix("!")
         self.is_deaf = name.endswith("!")
         owner, method, in_answer = STAGES[self.name]
-        self._signal = threading.Event()
+        # A pipe: an Event's lock may be held by the very thread that the handler interrupts.
+        self._come, self._tell = os.pipe()
         self._is_armed = not in_answer
         self._count = 0
-        self._wrap(Interrupts, "_on_interrupt", after=self._signal.set)
-        self._wrap(Interrupts, "_on_end", after=self._signal.set)
+        self._wrap(Interrupts, "_on_interrupt", after=self._note)
+        self._wrap(Interrupts, "_on_end", after=self._note)
         self._wrap(Turns, "answer", before=lambda *_: setattr(self, "_is_armed", True))
         self._wrap(owner, method, before=self._hold)
 
@@ -72,13 +74,16 @@ class Stage:
 
         setattr(owner, name, wrapped)
 
+    def _note(self) -> None:
+        os.write(self._tell, b"!")
+
     def _hold(self, *given: Any) -> None:
         if not self._is_armed or not self._is_here(given):
             return
         self._is_armed = False
         self._is_here = lambda given: False  # type: ignore[method-assign]
         print(f"at {self.name}", file=sys.stderr, flush=True)
-        self._signal.wait()
+        os.read(self._come, 1)
         if self.is_deaf:
             print("deaf", file=sys.stderr, flush=True)
             threading.Event().wait()
