@@ -22,7 +22,7 @@ from typing import Any
 
 import engine
 from engine.events import Finish, ToolResult
-from engine.tools import tool
+from engine.tools import isolated, tool
 from engine.tools.approval import Approvals, Rule, Rules
 
 SAMPLES = 20
@@ -74,6 +74,11 @@ def large(city: str) -> str:
     return f"{city}: 21 degrees\n" * (2**20 // 16)
 
 
+def apart(city: str) -> dict[str, Any]:
+    """Current weather in a city."""
+    return {"city": city, "pid": os.getpid()}
+
+
 KINDS: dict[str, tuple[Callable[..., Any], str | None]] = {
     "sync": (sync, None),
     "async": (asynchronous, None),
@@ -83,6 +88,7 @@ KINDS: dict[str, tuple[Callable[..., Any], str | None]] = {
     "hanging": (hanging, "Timeout"),
     "denied": (denied, "Denied"),
     "large": (large, None),
+    "isolated": (apart, None),
 }
 
 
@@ -90,7 +96,7 @@ def open_chat(model: engine.Model, kind: str) -> engine.Chat:
     function = KINDS[kind][0]
     limit = TIMEOUT if kind in ("late", "hanging") else None
     return model.chat(
-        tools=[tool(name="get_weather", timeout=limit)(function)],
+        tools=[tool(name="get_weather", timeout=limit, isolate=kind == "isolated")(function)],
         tool_choice="required",
         sampling=engine.Sampling(temperature=0),
         approvals=Approvals(Rules([Rule("deny", "get_weather")])) if kind == "denied" else None,
@@ -149,6 +155,7 @@ def main() -> None:
                 for thread in threading.enumerate():  # tools that were given up end by themselves
                     if thread.name.startswith("tool-"):
                         thread.join(10)
+                isolated.close()  # the process that waits for the next call
                 samples.append({"turns": number + 1, **held()})
         chat.close()
     print(json.dumps({"turns": turns, "calls": calls, "samples": samples}))

@@ -26,7 +26,7 @@ FULL = os.environ.get("ENGINE_TESTS") == "full"
 STRIDE = 1 if FULL else 7
 GREEDY = engine.Sampling(temperature=0)
 # The state of a conversation is in these; the rest computes from what it is given.
-STATEFUL = {"chat.py", "turns.py", "sequence.py", "decode.py", "course.py", "pending.py"}
+STATEFUL = {"chat.py", "turns.py", "feed.py", "sequence.py", "decode.py", "course.py", "pending.py"}
 ENGINE = str(Path(engine.__file__).parent)
 CALL = json.dumps({"name": "double", "arguments": {"n": 4}})
 

@@ -20,7 +20,7 @@ from tests.terminal import ROOT
 pytestmark = pytest.mark.live
 FULL = os.environ.get("ENGINE_TESTS") == "full"
 TURNS = 1000 if FULL else 160
-KINDS = 8  # of tools, in tests/soak.py
+KINDS = 9  # of tools, in tests/soak.py
 # Every kind has run twice by then: threads have had their stacks, the event loop its first
 # selector, the allocator the largest results.
 WARM = 0.3 if FULL else 0.6
