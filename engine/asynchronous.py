@@ -6,10 +6,11 @@ Knows iterators and event loops. Does not know what the events are.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -28,15 +29,22 @@ async def in_thread(
     def is_cancelled() -> bool:
         return gone.is_set() or (cancelled is not None and cancelled())
 
-    loop = asyncio.get_running_loop()
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     items = start(is_cancelled)
     end = object()
-    with ThreadPoolExecutor(1, "engine-stream") as pool:
+
+    def following() -> Any:
+        return context.run(next, items, end)
+
+    pool = ThreadPoolExecutor(1, "engine-stream")
+    try:
+        while (item := await loop.run_in_executor(pool, following)) is not end:
+            yield item
+    finally:
+        gone.set()
         try:
-            while (item := await loop.run_in_executor(pool, next, items, end)) is not end:
-                yield item  # type: ignore[misc]
-        finally:
-            gone.set()
             # Behind what still runs there: one thread, one thing at a time.
             if hasattr(items, "close"):
-                await asyncio.shield(loop.run_in_executor(pool, items.close))
+                await asyncio.shield(loop.run_in_executor(pool, context.run, items.close))
+        finally:
+            pool.shutdown(wait=False)  # cancelled once more: the thread ends by itself

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from inspect import GEN_RUNNING, GEN_SUSPENDED, getgeneratorstate
+from inspect import GEN_CLOSED, GEN_RUNNING, getgeneratorstate
 from pathlib import Path
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
+from weakref import ReferenceType, ref
 
 from engine.answer import Answer, answer_of, grammar_of
 from engine.asynchronous import in_thread
@@ -29,7 +30,6 @@ from engine.tools import Failure, Tool, as_tool
 from engine.tools.result import content_of
 from engine.turns import ChatOptions, Terms, Turns
 
-_AT_WORK: Final = (GEN_RUNNING, GEN_SUSPENDED)
 __all__ = ["Answer", "Chat", "ChatOptions", "Progress", "answer_of", "steps", "tool_called"]
 
 
@@ -71,7 +71,7 @@ class Chat:
         self.sampling = options.sampling or model.sampling
         self._turns = Turns(model, system, options)
         self._feed = self._turns.feed
-        self._answering: Generator[Event] | None = None
+        self._answering: ReferenceType[Generator[Event]] | None = None
         self._unanswered: Message | None = None  # said, and not yet part of the chat
         try:
             self.set_tools(tools)
@@ -87,9 +87,7 @@ class Chat:
 
     @messages.setter
     def messages(self, messages: Sequence[Message]) -> None:
-        fed = self._feed.fed
-        if list(messages[:fed]) != self._feed.messages[:fed]:
-            self._feed.fed = 0  # what the stream holds was edited: it is rendered anew
+        self._check_free()
         self._feed.messages[:] = messages
 
     @property
@@ -119,13 +117,22 @@ class Chat:
 
     def clear(self, *, system: str | None = None) -> None:
         """Forget the messages; `system` replaces the system message. The prefix stays cached."""
+        self._check_free()
         self.messages.clear()
         self._feed.system = self.system if system is None else system
         self._feed.fed = 0
         self._feed.asked = None
 
     def close(self) -> None:
-        """Give the sequence's slot back to the model."""
+        """Give the sequence's slot back to the model. A stream that was not read to its end ends.
+
+        Raises UsageError where the answer is being made just now, by a tool or another thread.
+        """
+        answering = self._at_work()
+        if answering is not None and getgeneratorstate(answering) == GEN_RUNNING:
+            self._check_free()
+        if answering is not None:
+            answering.close()
         self.model.release(self.sequence)
 
     def __enter__(self) -> Chat:
@@ -194,18 +201,8 @@ class Chat:
 
     def retry(self, **options: Unpack[AnswerOptions]) -> Iterator[Event]:
         """Answer the last message again. Raises UsageError where there is no message to answer."""
-        self._terms(**options)  # a mistake shows before anything is taken back
-        asked = [index for index, message in enumerate(self.messages) if message.role == "user"]
-        if not asked:
-            raise UsageError("there is no answer to retry")
-        place, mark = asked[-1], self._feed.asked
-        text = self.messages[place].text
-        del self.messages[place:]
-        if mark is not None and mark.fed and self._feed.fed and len(mark.messages) == place:
-            self._feed.go_back(mark.fed, mark.length)
-        else:
-            self._feed.fed = 0
-        yield from self.stream(text, **options)
+        terms = self._terms(**options)
+        yield from self._exclusively(self._retried(terms))
 
     def _terms(
         self,
@@ -222,6 +219,8 @@ class Chat:
         response = None if response_format is None else grammar_of(response_format)
         if response is not None:
             turns.dialect.constraint(response)  # a mistake shows before the prefill
+        if deadline is not None and not deadline > 0:
+            raise UsageError(f"a deadline is a number of seconds above 0, not {deadline}")
         condition = stop if stop is None or callable(stop) else any_of(stop)
         ends_at = None if deadline is None else time.monotonic() + deadline
         return Terms(
@@ -233,17 +232,26 @@ class Chat:
                 turns.options.tool_choice if tool_choice is None else tool_choice,
                 list(turns.tools),
             ),
+            tool_choice is not None,
             run_tools,
         )
 
     def _exclusively(self, events: Generator[Event]) -> Iterator[Event]:
-        # Of the generator itself, not a flag: Ctrl-C may raise before a flag is taken back.
-        if self._answering is not None and getgeneratorstate(self._answering) in _AT_WORK:
-            raise UsageError("this chat is answering already; read its stream to the end first")
+        self._check_free()
+        # A weak one: where Ctrl-C raises before the first event, nothing holds the chat.
+        self._answering = ref(events)
         if not self.model.owns(self.sequence):
             raise UsageError("this chat is closed; open a new one")
-        self._answering = events
         yield from events
+
+    def _at_work(self) -> Generator[Event] | None:
+        """The answer under way, if there is one."""
+        events = self._answering() if self._answering is not None else None
+        return None if events is None or getgeneratorstate(events) == GEN_CLOSED else events
+
+    def _check_free(self) -> None:
+        if self._at_work() is not None:
+            raise UsageError("this chat is answering already; read its stream to the end first")
 
     def _said(self, text: str, terms: Terms) -> Generator[Event]:
         feed = self._feed
@@ -263,6 +271,23 @@ class Chat:
                 else:  # older messages made room for it, and are gone
                     feed.asked = None
             self._take_back()
+
+    def _retried(self, terms: Terms) -> Generator[Event]:
+        asked = [index for index, message in enumerate(self.messages) if message.role == "user"]
+        if not asked:
+            raise UsageError("there is no answer to retry")
+        feed, place, before = self._feed, asked[-1], list(self.messages)
+        mark, text = feed.asked, before[place].text
+        del self.messages[place:]
+        if mark is not None and mark.fed and feed.fed and len(mark.messages) == place:
+            feed.go_back(mark.fed, mark.length)
+        else:
+            feed.fed = 0
+        try:
+            yield from self._said(text, terms)
+        finally:
+            if not terms.course.has_begun:  # the old answer stays; its tokens were dropped
+                self.messages[:], feed.fed, feed.asked = before, 0, None
 
     def _take_back(self) -> None:
         """Drop a message that no answer followed."""

@@ -45,6 +45,7 @@ class Feed:
         self.messages: list[Message] = []
         self.fed = 0
         self._length = 0  # of the sequence when it held the `fed` messages and nothing else
+        self._held: list[Message] = []  # these messages: who edits one of them has it fed anew
         self.asked: Mark | None = None
         self.compactions = 0
         self.sequence = model.sequence()
@@ -61,16 +62,22 @@ class Feed:
         """Put the model's own message, which ends the first `length` tokens, behind the others."""
         said = [*self.messages, message]
         # At once: between these, Ctrl-C would leave a message that is not known to be fed.
-        self.messages[:], self.fed, self._length = said, len(said), length
+        self._held, self.messages[:], self.fed, self._length = said, said, len(said), length
         self.settle()
 
     def go_back(self, fed: int, length: int) -> None:
         """Go on behind the first `fed` messages, which took `length` tokens."""
-        self.fed, self._length = fed, length
+        self._held, self.fed, self._length = self.messages[:fed], fed, length
         self.settle()
 
     def settle(self) -> None:
-        """Drop what an interrupted answer left behind the messages that are fed."""
+        """Drop what an interrupted answer left behind the messages that are fed.
+
+        Where one of those was edited, all are rendered anew.
+        """
+        held, now = self._held[: self.fed], self.messages[: self.fed]
+        if len(held) != len(now) or any(a is not b for a, b in zip(held, now, strict=True)):
+            self.fed = 0
         if self.fed:
             self.rewind_to(self._length)
 
@@ -165,6 +172,7 @@ class Feed:
             again = len(script.ids) - kept
             sequence.extend(script.ids[kept:], script.origins[kept:])
         self.messages[:] = script.messages
+        self._held = list(script.messages)
         self.fed, self._blocks = script.fed, list(script.blocks)
         self._length = len(sequence)
         self.compactions += 1

@@ -6,6 +6,8 @@ Knows the file's form, version 1. Does not know models or tokens.
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,10 +36,18 @@ def write_chat(path: Path, chat: SavedChat) -> None:
         "messages": [message.to_openai() for message in _by_wire_id(chat.messages)],
     }
     text = json.dumps(data, ensure_ascii=False, indent=1).encode("utf-8", "replace")
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(text)
-        part.replace(path)
+        # A new file of its owner's alone, in the same folder; no link that lies there is followed.
+        descriptor, name = tempfile.mkstemp(".part", f".{path.name[:100]}.", path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}", path=str(path)) from error
 

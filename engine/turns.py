@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from engine.events import (
     Step,
     Text,
     Thinking,
+    ToolCall,
     ToolResult,
 )
 from engine.feed import Feed
@@ -75,6 +77,7 @@ class Terms:
     response: Grammar | None
     sampler: Sampler
     choice: ToolChoice
+    is_demanded: bool  # by this answer, also where it begins behind results
     run_tools: bool
 
 
@@ -172,7 +175,7 @@ class Turns:
     ) -> Generator[Event, None, tuple[FinishReason, str] | None]:
         """Do what a message asks for; answers whether that was the last step, and why."""
         calls, results = turn.result.calls, []
-        mine = [call for call in calls if terms.run_tools and self._runs_here(call)]
+        mine = [call for call in calls if self._is_ours(call, terms)]
         for event in self._run_calls(mine, terms.limits):
             if isinstance(event, ToolResult):
                 results.append(event)
@@ -194,8 +197,13 @@ class Turns:
                 yield Text(Message("tool", result.content).text)
         return over
 
-    def _runs_here(self, call: Call) -> bool:
-        return call.name not in self.tools or self.tools[call.name].runs_here
+    def _is_ours(self, call: Call, terms: Terms) -> bool:
+        """Whether the engine answers a call. What a rule denies is not the caller's to run."""
+        tool = self.tools.get(call.name)
+        if tool is None:
+            return True
+        runs_here = terms.run_tools and tool.runs_here
+        return runs_here or self._approvals.policy(call, tool) == "deny"
 
     def _returns_direct(self, name: str) -> bool:
         return name in self.tools and self.tools[name].return_direct
@@ -224,7 +232,8 @@ class Turns:
             calls_in=("text", "header", "thinking") if in_thinking else ("text", "header"),
         )
         choice, response = terms.choice, terms.response
-        if choice.mode == "required" and not first:
+        is_due = first or (terms.is_demanded and terms.course.step == 0)
+        if choice.mode == "required" and not is_due:
             choice = replace(choice, mode="auto")  # a call was demanded, and made
         options = TurnOptions(
             choice,
@@ -245,7 +254,10 @@ class Turns:
 
     def _new_id(self, name: str) -> tuple[str, str | None]:
         """The engine's id of a call, and the family's own where the model doesn't write one."""
+        taken = {call.id for message in self.messages for call in message.calls}
         self.calls_made += 1
+        while f"call_{self.calls_made}" in taken:  # of a loaded chat
+            self.calls_made += 1
         n, form = self.calls_made, self.model.profile.call_ids
         return f"call_{n}", form.format(n=n, n0=n - 1, name=name) if form else None
 
@@ -277,15 +289,15 @@ class Turns:
     def _run_calls(self, calls: Sequence[Call], limits: Limits) -> Iterator[Event]:
         """Ask for the calls that need it, then run those that may, side by side."""
         refused: dict[str, str] = {}
-        for call in calls:
+        for call in map(_copied, calls):
             if call.name in self.tools:
                 yield from self._approved(call, self.tools[call.name], limits, refused)
         for event in run_calls(
-            calls,
+            [_copied(call) for call in calls],
             self.tools,
             cancelled=limits.cancelled,
             deadline=limits.deadline,
-            max_output_bytes=self.output_bytes,
+            max_output_bytes=max(MIN_OUTPUT_BYTES, self.output_bytes // max(1, len(calls))),
             refused=refused,
         ):
             if isinstance(event, ToolResult):
@@ -308,7 +320,8 @@ class Turns:
 
     @property
     def output_bytes(self) -> int:
-        """A result takes at most a quarter of the free context, at about three bytes a token."""
+        """A message's results take at most a quarter of the free context, at about three bytes a
+        token."""
         return max(MIN_OUTPUT_BYTES, self.sequence.room * 3 // 4)
 
     # Keeping
@@ -333,7 +346,14 @@ def _gather(
             text.append(event.text)
         elif isinstance(event, Thinking):
             thinking.append(event.text)
+        elif isinstance(event, ToolCall):  # the reader's own: what runs is what was written
+            event = replace(event, arguments=deepcopy(event.arguments))
         yield event
+
+
+def _copied(call: Call) -> Call:
+    """Whoever is asked or called may change its arguments; what is kept stays as it was written."""
+    return replace(call, arguments=deepcopy(call.arguments))
 
 
 def _why(reason: FinishReason | None, n_ctx: int) -> str:

@@ -9,6 +9,7 @@ from families import pieces, vocab_of
 
 from engine.chat import Chat
 from engine.families import profile
+from engine.saved import SavedChat, write_chat
 
 ROLES = ["user", "assistant", "tool", "assistant", "user", "assistant"]
 
@@ -57,3 +58,20 @@ def test_a_loaded_chat_has_its_results_under_the_ids_of_their_calls(
     list(loaded.stream("NEXT"))
     assert [m.role for m in loaded.messages] == ROLES
     assert loaded.messages[2].call_id == loaded.messages[1].calls[0].wire_id == wire_id
+
+
+def test_a_saved_chat_is_its_owner_s_alone_and_no_link_is_followed(tmp_path):
+    import stat
+
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    path = tmp_path / "chat.json"
+    (tmp_path / "chat.json.part").symlink_to(victim)
+    write_chat(path, SavedChat("m", None, []))
+    assert victim.read_text() == "mine"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(item.name for item in tmp_path.iterdir()) == [
+        "chat.json",
+        "chat.json.part",
+        "victim",
+    ]

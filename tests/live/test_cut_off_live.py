@@ -38,7 +38,7 @@ def twin(model: engine.Model, chat: engine.Chat, **options: Any) -> engine.Chat:
     other = model.chat(chat.system, list(chat.tools), **options)
     other.sequence.append(chat.sequence.ids, chat.sequence.origins)
     other.messages[:] = chat.messages
-    other._turns.go_back(chat._turns.fed, len(other.sequence))
+    other._feed.go_back(chat._feed.fed, len(other.sequence))
     other._turns.calls_made = chat._turns.calls_made
     return other
 
