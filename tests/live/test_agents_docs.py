@@ -17,7 +17,7 @@ def test_the_guide_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     names: dict[str, object] = {"__name__": "guide"}
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     for block in BLOCKS:
         exec(compile(block, str(GUIDE), "exec", dont_inherit=True), names)
     assert len(list((tmp_path / "prefixes").iterdir())) == 1
