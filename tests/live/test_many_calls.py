@@ -2,7 +2,7 @@
 
 A call that runs into the limit of tokens is none: it is dropped, and another is asked for.
 
-Ten for each model by default; ENGINE_TESTS=full makes 200 for each.
+Five for each model by default; ENGINE_TESTS=full makes 200 for each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from engine.events import Finish, ToolCall
 jsonschema = pytest.importorskip("jsonschema")
 pytestmark = pytest.mark.live
 FULL = os.environ.get("ENGINE_TESTS") == "full"
-N_TOOLS, N_CALLS = 50, 200 if FULL else 10
+N_TOOLS, N_CALLS = 50, 200 if FULL else 5
 
 
 @pytest.fixture(scope="module")
