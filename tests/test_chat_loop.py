@@ -458,3 +458,26 @@ def test_results_can_be_awaited_too(model):
 
     say(model, call("look", n=1), "ok")
     assert end(asyncio.run(main())).reason == "end_turn"
+
+
+@pytest.mark.parametrize("cap", [None, 300])
+def test_a_result_takes_a_quarter_of_the_free_context_whoever_gives_it(model, cap):
+    """At three bytes a token; a tool's own cap is lower, or not."""
+    far = Tool.from_schema("look", "The caller looks.", ANY, max_output=cap or 10**6)
+
+    @tool(max_output=cap or 10**6)
+    def book(n: int) -> str:
+        """Long."""
+        return "b" * 10**5
+
+    say(model, call("book", n=1), call("look", n=1), "ok")
+    with model.chat(tools=[book, far], sampling=GREEDY) as chat:
+        lengths, most = [], []
+        for event in chat.stream("?"):
+            if isinstance(event, ToolResult):
+                lengths.append(len(event.content))
+                most.append(cap or chat.sequence.room * 3 // 4)
+        most.append(cap or chat.sequence.room * 3 // 4)
+        list(chat.resume({chat.pending[0].id: "z" * 10**5}))
+        lengths.append(len(chat.messages[-2].content))
+    assert lengths == pytest.approx(most, abs=1) and min(lengths) > 200
