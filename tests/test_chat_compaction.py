@@ -240,7 +240,8 @@ def test_results_that_older_messages_made_room_for_stay_where_the_prompt_is_stop
         list(chat.stream("look"))
         before, made = list(chat.messages), []
         given = {chat.pending[0].id: "z" * 400}
-        made.extend(chat.resume(given, cancelled=lambda: bool(notices(made))))
+        for event in chat.resume(given, cancelled=lambda: bool(notices(made))):
+            made.append(event)  # as they come: the notice is what stops it
         assert made[-1].reason == "cancelled" and notices(made)
         assert chat.messages[-1].text.startswith("z") and not chat.pending
         assert len(chat.messages) < len(before)
