@@ -1,6 +1,7 @@
 """Make a long conversation shorter by a stated policy: messages in, messages out.
 
-Knows messages. Does not know tokens, templates or the cache (see `restream`).
+Knows messages, and which file a cut result names. Does not know tokens, templates or the cache
+(see `restream`).
 """
 
 from __future__ import annotations

@@ -152,6 +152,7 @@ def check(trial: Trial, where: object) -> None:
     chat, backend = trial.chat, trial.model.backend
     sequence = chat.sequence
     assert backend.cells[sequence.slot] == list(sequence.ids[: sequence.computed]), where
+    assert len(sequence.origins) == len(sequence.ids), where
     known: set[str] = set()
     for message in chat.messages:
         if message.role == "tool" and message.call_id:
