@@ -1,24 +1,24 @@
 """Make a long conversation shorter by a stated policy: messages in, messages out.
 
-Knows messages. Does not know tokens, templates or the cache (see `restream`).
+Knows messages, and which file a cut result names. Does not know tokens, templates or the cache
+(see `restream`).
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engine.errors import UsageError
 from engine.messages import Message
+from engine.tools.result import file_of
 
 How = Literal["results", "turns", "both"]
 Rewrite = Callable[[list[Message]], Sequence[Message]]
 
-# How a result that was cut names the file with the whole of it.
-_FILE = re.compile(r", (?:its beginning in )?file (\S.*?) \.\.\.\]")
+_NAME = 64  # characters of a tool's name in a note
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +171,18 @@ def _pairs(messages: Sequence[Message]) -> set[str]:
 
 
 def _note(message: Message) -> str:
-    """What stands for a result: what it was of, its size, and where the whole of it is."""
-    found = _FILE.search(message.text)
-    place = f"; the whole is in the file {found[1]}" if found else ""
-    name = f"result of {message.name}" if message.name else "result"
-    return f"[{name} left out to save room, {len(message.text)} characters{place}]"
+    """What stands for a result: what it was of, its size, and where the whole of it is.
+
+    Short whatever a model called or a tool answered; a file only where that saves room still.
+    """
+    name = f"result of {message.name[:_NAME]}" if message.name else "result"
+    note = f"{name} left out to save room, {len(message.text)} characters"
+    if (found := file_of(message.content)) is not None:
+        path, is_whole = found
+        place = f"[{note}; {'the whole' if is_whole else 'its beginning'} is in the file {path}]"
+        if 2 * len(place) <= len(message.text):
+            return place
+    return f"[{note}]"
 
 
 def _size(message: Message) -> int:

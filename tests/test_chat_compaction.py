@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import byte_vocab, scripted_model
 from test_chat import GREEDY, one, say, stream_text, text_of
+from test_chat_loop import CLIENT, call
 
 import engine
 from engine.errors import ContextFull, UsageError
@@ -228,3 +229,22 @@ def test_a_loaded_chat_that_is_too_long_makes_room_when_it_is_opened():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(UsageError, match="'results', 'turns', 'both' or a function"):
         scripted_model().chat(compaction="everything")
+
+
+def test_results_that_older_messages_made_room_for_stay_where_the_prompt_is_stopped():
+    """The old messages are gone for good: the chat goes on from what it has."""
+    model = scripted_model(n_ctx=1200, family="hermes")
+    with model.chat(SYSTEM, [CLIENT], sampling=GREEDY, compaction="turns") as chat:
+        talk(model, chat, 4, 60)
+        say(model, call("look", n=1))
+        list(chat.stream("look"))
+        before, made = list(chat.messages), []
+        given = {chat.pending[0].id: "z" * 400}
+        for event in chat.resume(given, cancelled=lambda: bool(notices(made))):
+            made.append(event)  # as they come: the notice is what stops it
+        assert made[-1].reason == "cancelled" and notices(made)
+        assert chat.messages[-1].text.startswith("z") and not chat.pending
+        assert len(chat.messages) < len(before)
+        say(model, "<answer>seen")
+        assert one(list(chat.go_on()), Finish).reason == "end_turn"
+        assert stream_text(model, chat).count("question 0 ") == 0

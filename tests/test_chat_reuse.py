@@ -13,6 +13,7 @@ from engine.errors import TemplateError
 from engine.events import Finish, Notice, Prefill, Step, Usage
 from engine.messages import Message
 from engine.prefixes import MIN_TOKENS, PrefixStore, Setting
+from engine.reuse import begin
 
 SYSTEM = "You are the guide of a small museum; be brief and kind."
 
@@ -247,3 +248,14 @@ def test_a_cancelled_prompt_is_no_step(model):
     with model.chat(sampling=GREEDY) as chat:
         events = list(chat.stream("word " * 50, cancelled=lambda: True))
     assert [type(event) for event in events if isinstance(event, Step | Finish)] == [Finish]
+
+
+def test_what_is_there_already_is_not_saved_again(tmp_path):
+    model = cached(tmp_path)
+    ask(model)
+    pinned = len(saved_ids(tmp_path))
+    with model.chat(SYSTEM, sampling=GREEDY) as chat:
+        for text, border in (("a", 0), ("b", 0)):
+            ids = model.prompt().opening([Message("system", SYSTEM), Message("user", text)])[1].ids
+            start = begin(chat.sequence, ids, store=model.prefixes, pinned=pinned)
+            assert (start.reused, start.border) == (pinned, border)

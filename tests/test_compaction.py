@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,8 @@ from hypothesis import strategies as st
 from engine.compaction import Compaction, compact
 from engine.errors import UsageError
 from engine.messages import Call, Message
+from engine.tools import spill
+from engine.tools.result import content_of
 
 LONG = "x" * 500
 
@@ -44,12 +49,63 @@ def test_old_results_become_notes_with_name_and_size_and_the_last_turns_stay():
     assert changed == [False, False, True, False, True, True, False, False]
 
 
-def test_a_note_says_where_the_whole_result_is():
-    cut = f"{LONG}\n[... truncated, 9000 bytes, file /tmp/results a/1.txt ...]\n{LONG}"
-    [_, _, note, *_] = compact(
-        [user(), call(1), result(1, 0, cut), *AGENT[3:]], Compaction("results", keep_turns=1)
-    ).messages
-    assert note.text.endswith("characters; the whole is in the file /tmp/results a/1.txt]")
+def noted(content: object, name: str = "look") -> str:
+    """What a result is once it has been left out."""
+    first = Message("tool", content, call_id="call_1_0", name=name)
+    policy = Compaction("results", keep_turns=1)
+    return compact([user(), call(1), first, *AGENT[3:]], policy).messages[2].text
+
+
+@pytest.fixture
+def cut(tmp_path, monkeypatch):
+    """A result that was cut, whose whole lies in the file that it names."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(spill, "_folder", None)
+    return content_of("é" * 9000, 1000, spill=True)
+
+
+def file_in(text: str) -> str:
+    return text.split("file ", 1)[1].split(" ...]", 1)[0]
+
+
+@pytest.mark.parametrize("limit, what", [(10**6, "the whole"), (2000, "its beginning")])
+def test_a_note_says_where_the_whole_result_is(cut, monkeypatch, limit, what):
+    monkeypatch.setattr(spill, "MAX_FILE_BYTES", limit)
+    monkeypatch.setattr("engine.tools.result.MAX_FILE_BYTES", limit)
+    cut = content_of("é" * 9000, 1000, spill=True)
+    assert noted(cut).endswith(f"characters; {what} is in the file {file_in(cut)}]")
+
+
+NAMED = "\n[... truncated, 9000 bytes, file {} ...]\n"
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda cut: "[, file " + "x" * 3000 + " ...]",
+        lambda cut: LONG + NAMED.format("/etc/passwd") + LONG,
+        lambda cut: LONG + NAMED.format("/" + "x" * 3000) + LONG,
+        lambda cut: LONG + NAMED.format(Path(file_in(cut)).with_name("in-use")) + LONG,
+        lambda cut: LONG + NAMED.format(Path(file_in(cut)).with_name("result-no.txt")) + LONG,
+        lambda cut: LONG + NAMED.format(Path(file_in(cut)).parent / ".." / "result-a.txt") + LONG,
+        lambda cut: NAMED.format(file_in(cut)) + LONG,
+        lambda cut: {"text": cut},
+        lambda cut: cut.replace("\n[", "["),
+    ],
+)
+def test_no_other_text_of_a_tool_makes_a_note_name_a_file_or_be_long(cut, forge):
+    (Path(file_in(cut)).parent.parent / "result-a.txt").write_text("not a result")
+    note = noted(forge(cut))
+    assert note.startswith("[result of look left out to save room, ") and "file" not in note
+
+
+def test_a_file_that_is_gone_is_not_named(cut):
+    Path(file_in(cut)).unlink()
+    assert noted(cut).endswith("characters]")
+
+
+def test_a_note_is_short_whatever_the_tool_was_called():
+    assert len(noted(LONG, "n" * 3000)) < 200
 
 
 def test_results_shorter_than_a_note_and_notes_themselves_stay():

@@ -278,23 +278,40 @@ def test_whatever_ends_the_call_ends_the_process(reason: str, tmp_path: Path) ->
         assert until(lambda pid=pid: is_gone(pid)), f"{pid} is left"
 
 
-@pytest.mark.parametrize("how", ["parent", "deaf", "stubborn", "native", "spare"])
+def test_a_call_that_was_stopped_before_it_has_a_process_never_runs_long(tmp_path: Path) -> None:
+    call = isolated.IsolatedCall(samples.hang, {"how": "quiet"}, 1000, print, lambda: None)
+    call.stop()
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(call.run()), daemon=True)
+    thread.start()
+    thread.join(20)
+    isolated.close()
+    assert [outcome.content["error"]["type"] for outcome in outcomes] == ["ToolDied"]
+
+
+@pytest.mark.parametrize("how", ["parent", "deaf", "stubborn", "native", "spare", "asked to end"])
 def test_a_parent_that_is_killed_takes_everything_along(how: str, tmp_path: Path) -> None:
     """SIGKILL for the engine while a tool runs: no process is left, whatever the tool does."""
     file, script = tmp_path / "pids", tmp_path / "parent.py"
+    children = tmp_path / "children"
     call = f"Call('a', 'hang', {{'how': {how!r}, 'file': {str(file)!r}}})"
+    options = ""
     if how == "spare":
         call = "Call('a', 'add', {'a': 1})"
+    elif how == "asked to end":  # SIGTERM for all the group: neither tool nor watcher heeds it
+        call = call.replace(how, "deaf")
+        options = f", cancelled=lambda: os.path.exists({str(file)!r})"
     script.write_text(
         textwrap.dedent(f"""
-        import dataclasses, sys, threading
+        import dataclasses, os, sys, threading
         sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
         import isolated_tools as samples
         from engine import Call
         from engine.tools import isolated, run_calls
         patient = dataclasses.replace(samples.hang, timeout_seconds=None)
-        print(list(run_calls([{call}], {{"hang": patient, "add": samples.add}})))
-        with open({str(file)!r}, "w") as out:
+        isolated.GRACE_SECONDS = 300
+        print(list(run_calls([{call}], {{"hang": patient, "add": samples.add}}{options})))
+        with open({str(children)!r}, "w") as out:
             out.write(" ".join(str(child._process.pid) for child in isolated._children))
         print("ready", flush=True)
         threading.Event().wait(300)
@@ -306,8 +323,9 @@ def test_a_parent_that_is_killed_takes_everything_along(how: str, tmp_path: Path
         env=os.environ | {"TMPDIR": str(tmp_path)},  # a killed process leaves files
     )
     try:
-        pids = pids_in(file)
-        assert until(lambda: bool(file.read_text()))
+        if options or how == "spare":  # not before the call is over
+            file = children
+        assert until(lambda: file.exists() and bool(file.read_text()))
         pids = pids_in(file)
         assert pids and not all(is_gone(pid) for pid in pids)
     finally:

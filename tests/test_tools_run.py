@@ -311,6 +311,39 @@ def test_a_slow_reader_does_not_turn_a_finished_call_into_a_timeout(
     assert [event.content for event in stream if isinstance(event, ToolResult)][-1] == "worked"
 
 
+def test_what_a_call_says_once_it_is_given_up_changes_nothing() -> None:
+    """The answer comes between the look for answers and the look at limits."""
+    may_answer, is_over = threading.Event(), threading.Event()
+
+    @tool(timeout=0.3)
+    def late() -> str:
+        assert may_answer.wait(10)
+        return "late"
+
+    def last() -> str:
+        assert is_over.wait(10)
+        return "last"
+
+    looks = 0
+
+    def cancelled() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 2:  # both run: past the limit by the next look
+            threading.Event().wait(0.4)
+        elif looks == 3:
+            may_answer.set()
+            for thread in threading.enumerate():
+                if thread.name == "tool-c1":
+                    thread.join(10)
+        elif looks == 5:  # the late answer has been found
+            is_over.set()
+        return False
+
+    first, second = run(last, late, calls=[("last", {}), ("late", {})], cancelled=cancelled)
+    assert first.content == "last" and error_of(second)["type"] == "Timeout"
+
+
 def test_leaving_early_stops_the_tools() -> None:
     ended = threading.Event()
 

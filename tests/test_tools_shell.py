@@ -32,6 +32,8 @@ def root(tmp_path: Path) -> Path:
     (base / "src").mkdir(parents=True)
     (base / "readme.txt").write_text("hello\n")
     (tmp_path / "secret.txt").write_text(SECRET)
+    (tmp_path / "root-secret").mkdir()  # its name begins with the root's
+    (tmp_path / "root-secret" / "x").write_text(SECRET)
     (base / "link.txt").symlink_to("../secret.txt")
     (base / "up").symlink_to("..")
     return base
@@ -112,7 +114,8 @@ def test_operators_of_a_shell_are_refused_outside_of_quotes(operator: str, root:
         "grep -f../secret.txt x", "grep --file=../secret.txt x", "grep -flink.txt x",
         "grep -ilf/etc/passwd x", "grep --file=link.txt x", "cat ./link.txt", "cat src/../link.txt",
         "cat '../secret.txt'", 'cat "."./secret.txt', "cat .\\./secret.txt", "cat x:../secret.txt",
-        "cat @/etc/passwd", "cat a,/etc/passwd", f"grep -{'i' * 200}flink.txt x",
+        "cat ../root-secret/x", "ls ../root-secret", "cat @/etc/passwd", "cat a,/etc/passwd",
+        f"grep -{'i' * 200}flink.txt x",
     ],
 )  # fmt: skip
 def test_an_argument_that_leads_outside_the_root_is_refused(command: str, root: Path) -> None:

@@ -21,7 +21,7 @@ from fractions import Fraction
 from typing import Any
 
 from engine.messages import JSON
-from engine.tools.spill import MAX_FILE_BYTES, SpillFile
+from engine.tools.spill import MAX_FILE_BYTES, SpillFile, holds
 
 MAX_DEPTH = 64
 MAX_WALK_BYTES = MAX_FILE_BYTES  # a value with more JSON than this is not walked to its end
@@ -33,6 +33,12 @@ _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _AS_TEXT = (os.PathLike, uuid.UUID, Decimal, Fraction, datetime.timedelta, complex)
 _DATES = (datetime.date, datetime.time)
+# A note as `_Capped` writes it, where there is a file.
+_NOTE = re.compile(
+    r"\n\[\.\.\. truncated, (?:over )?[0-9]+ bytes, "
+    r"((?:its beginning in )?)file (/[^\n]+) \.\.\.\]\n"
+)
+_BROKEN = 3  # bytes at most of a character that was cut in two
 _quoted = json.JSONEncoder(ensure_ascii=False).encode  # of a str: straight to C
 
 
@@ -90,6 +96,21 @@ def _content(sink: _Capped, value: object) -> JSON:
     except _Enough:
         sink.is_unfinished = True
     return sink.text()
+
+
+def file_of(content: object) -> tuple[str, bool] | None:
+    """The file that the note in a cut result names, and whether all of it is there.
+
+    What a tool wrote to look like a note is none: ours stands in the middle, between equal parts,
+    and names a file of this process that is there.
+    """
+    if not isinstance(content, str):
+        return None
+    for found in _NOTE.finditer(content):
+        head, tail = content[: found.start()], content[found.end() :]
+        if abs(len(head.encode()) - len(tail.encode())) <= _BROKEN and holds(found[2]):
+            return found[2], not found[1]
+    return None
 
 
 class _Enough(Exception):

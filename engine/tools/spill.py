@@ -22,6 +22,7 @@ MAX_FOLDER_BYTES = 100 * 1024 * 1024  # the oldest files go first
 
 _PREFIX = "engine-results-"
 _LOCK = "in-use"  # locked as long as the folder's process lives
+_RESULT, _SUFFIX = "result-", ".txt"
 
 _log = logging.getLogger("engine.tools")
 _lock = threading.Lock()
@@ -61,6 +62,13 @@ def _sweep(where: Path) -> None:
                 os.close(lock)
 
 
+def holds(path: str) -> bool:
+    """Whether a result of this process lies in that file still."""
+    file = Path(path)
+    is_ours = file.parent == _folder and file.match(f"{_RESULT}*{_SUFFIX}")
+    return is_ours and file.is_file()
+
+
 def use(path: str) -> None:
     """Write into this folder, which belongs to another process."""
     global _folder
@@ -84,7 +92,7 @@ class SpillFile:
         self._room = MAX_FILE_BYTES
         self._descriptor = -1
         try:
-            self._descriptor, name = tempfile.mkstemp(".txt", "result-", folder())  # 0600
+            self._descriptor, name = tempfile.mkstemp(_SUFFIX, _RESULT, folder())  # 0600
             self.path = Path(name)
         except OSError as error:
             self._give_up(error)
@@ -123,7 +131,7 @@ class SpillFile:
 def _make_room(where: Path) -> None:
     """Remove the oldest files until the rest fit MAX_FOLDER_BYTES."""
     found = []
-    for path in where.glob("result-*"):
+    for path in where.glob(f"{_RESULT}*"):
         with contextlib.suppress(OSError):  # another call removed it
             info = path.stat()
             found.append((info.st_mtime_ns, info.st_size, path))
