@@ -180,6 +180,8 @@ class Approvals:
             raise UsageError(f"a decision is once, chat, always or deny, not {decision!r}")
         if decision == "once":
             return None
+        if decision == "always" and not tool.is_code_known:
+            decision = "chat"  # other code would look the same the next time
         if request.is_changed:
             self._accepted.add(tool.definition_hash)
             if decision == "always":
