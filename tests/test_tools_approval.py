@@ -28,6 +28,7 @@ from engine.tools.approval import (
 )
 from engine.tools.consents import Consents
 from engine.tools.load import load_tools
+from engine.tools.mcp.definitions import tool_name
 from engine.tools.shell import shell
 
 OBJECT = {"type": "object", "properties": {}}
@@ -97,6 +98,7 @@ def erase(path: str) -> str:
         (remote(), [Rule("ask", server="files"), Rule("allow", "files__read")], True),
         (remote(), [Rule("deny", server="files"), Rule("allow", "files__read")], False),
         (read, [Rule("ask", "read"), Rule("allow", "re*")], False),
+        (read, [Rule("allow", "re*"), Rule("ask", "read")], False),
     ],
 )
 def test_the_most_specific_rule_decides_and_deny_beats_all(item, rules, allowed):
@@ -115,11 +117,124 @@ def test_the_most_specific_rule_decides_and_deny_beats_all(item, rules, allowed)
         ("*.md", "a..b.md", True),
         ("*", "..", False),
         ("src/*", "x\nsrc/a", False),
+        ("src/*", "src/deep/a.py", True),
+        ("src/**", "src\\..\\x", False),
+        ("src/**", "src/a b;c", True),
+        ("src/**", "src/a\nb", True),
+        ("src/?", "src/;", False),
+        ("src/[!a]", "src/b", True),
+        ("src/[!a]", "src/a", False),
+        ("src/[!a]", "src/ ", False),
+        ("cat src/*", "cat src/x", True),
+        ("cat src/*", "cat src/x /etc/passwd", False),
+        ("cat src/*", "cat src/x; rm -rf ~", False),
+        ("cat src/*", "cat src/x;rm", False),
+        ("cat src/*", "cat src/$(rm)", False),
+        ("cat src/*", "cat src/`rm`", False),
+        ("cat src/*", "cat src/x|sh", False),
+        ("cat src/*", "cat src/x\nrm", False),
+        ("cat src/*", "cat src/x\u2028rm", False),
+        ("cat src/**", "cat src/x --file=../../etc", False),
+        ("cat src/**", "cat src/x a:.. b", False),
+        ("cat src/**", 'cat src/x ".."', False),
+        ("git diff *", "git diff a..b", True),
+        ("a.b(c)", "a.b(c)", True),
+        ("a.b", "axb", False),
     ],
 )
 def test_a_rule_about_arguments_allows_what_it_names_and_no_way_out_of_it(pattern, path, allowed):
     rules = Rules([Rule("ask", "read"), Rule("allow", "read", when={"path": pattern})])
     assert (verdict(Approvals(rules), as_tool(read), path=path) is None) is allowed
+
+
+@pytest.mark.parametrize(
+    "rule, arguments, policy",
+    [
+        (Rule("allow", when={"paths": '[[]"src/*"]'}), {"paths": ["src/a"]}, "allow"),
+        (Rule("allow", when={"paths": '[[]"src/*"]'}), {"paths": ["src/a", "b"]}, "ask"),
+        (Rule("allow", when={"paths": "**src/**"}), {"paths": ["src/a", "b"]}, "allow"),
+        (Rule("allow", when={"paths": "**src/**"}), {"paths": ["src/a", ".."]}, "ask"),
+        (Rule("allow", when={"paths": "**src/**"}), {"paths": {"src/": "..\\x"}}, "ask"),
+        (Rule("allow", when={"paths": '[[]"src/*"]'}), {"paths": ["src/a\nb"]}, "ask"),
+        (Rule("allow", when={"a.b": "x"}), {"a.b": "x"}, "allow"),
+        (Rule("allow", when={"a.b": "x"}), {"a": {"b": "x"}}, "allow"),
+        (Rule("allow", when={"a.b": "x"}), {"a": {"b": "x"}, "a.b": "x"}, "ask"),
+        (Rule("deny", when={"a.b": "/etc/*"}), {"a": {"b": "/etc/x"}, "a.b": "x"}, "deny"),
+        (Rule("deny", when={"a.b.c": "x"}), {"a.b": {"c": "x"}}, "deny"),
+        (Rule("deny", when={"path": "*.pem"}), {"path": ["a.pem", "b"]}, "deny"),
+        (Rule("deny", when={"path": "*secret*"}), {"path": "a; cat secret"}, "deny"),
+    ],
+)
+def test_what_allows_reads_narrowly_and_what_denies_widely(rule, arguments, policy):
+    item = Tool.from_schema("f", "", OBJECT, lambda **_: 1)
+    assert Rules([rule], default="ask").policy(item, arguments)[0] == policy
+
+
+@pytest.mark.parametrize(
+    "arguments, policy",
+    [
+        ({"force": True}, "deny"),
+        ({"force": "yes"}, "deny"),
+        ({"force": 1}, "deny"),
+        ({}, "deny"),
+        ({"force": "false"}, "allow"),
+        ({"force": "neither"}, "allow"),  # and fails, for it is no argument of this tool
+    ],
+)
+def test_what_denies_looks_at_arguments_as_the_tool_gets_them(arguments, policy):
+    @tool
+    def push(force: bool = True) -> None:
+        """Push."""
+
+    assert (
+        Rules([Rule("deny", "push", when={"force": "true"})]).policy(push, arguments)[0] == policy
+    )
+    allow = Rules([Rule("allow", "push", when={"force": "true"})], default="ask")
+    assert allow.policy(push, {"force": "yes"})[0] == "ask", "what allows is what was written"
+
+
+@pytest.mark.parametrize(
+    "pattern, server, remote_name, matches",
+    [
+        ("files:delete file", "files", "delete file", True),
+        ("files:파일삭제", "files", "파일삭제", True),
+        ("files:delete_" + "x" * 80, "files", "delete_" + "x" * 80, True),
+        ("files:a[1]", "files", "a[1]", True),
+        ("files:files__read", "files", "read", True),
+        ("my[1]:*", "my[1]", "read", True),
+        ("files:read_*", "files", "x__read_a", False),
+        ("files:read", "other", "read", False),
+        ("read", "files", "read", False),
+    ],
+)
+def test_rules_know_a_server_s_tool_by_both_of_its_names(pattern, server, remote_name, matches):
+    name = tool_name(server, remote_name)
+    item = Tool.from_schema(name, "", OBJECT, lambda: 1, server=server, remote=remote_name)
+    assert (Rules(rules_of("deny", [pattern])).policy(item, {})[0] == "deny") is matches
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Rule("denny", "x"),
+        lambda: Rule("deny", "send", {"to": "x"}),
+        lambda: Rule("deny", 1),
+        lambda: Rule("deny", when={"a": 1}),
+        lambda: Rule("deny", when="a"),
+        lambda: Rules(default="nope"),
+        lambda: Rules(server_default="nope"),
+        lambda: Rules([("deny", "x")]),
+    ],
+)
+def test_what_can_t_be_a_rule_is_refused_when_it_is_made(wrong):
+    with pytest.raises(UsageError):
+        wrong()
+
+
+def test_a_tool_s_own_deny_beats_rules_that_allow():
+    item = tool(name="f", approve="deny")(closed_over("a"))
+    for rule in (Rule("allow", "f"), Rule("allow", when={"a": "b"}), Rule("ask", "f")):
+        assert Rules([rule]).policy(item, {"a": "b"})[0] == "deny"
 
 
 def test_a_rule_about_arguments_reaches_inside_objects_and_compares_other_values_as_json():
@@ -151,6 +266,15 @@ def test_once_asks_each_time_and_chat_asks_once():
     assert len(person.asked) == 2
     assert person.asked[0].call.arguments == {"to": "a"}
     assert person.asked[0].reason == "the tool itself"
+
+
+def test_another_chat_is_asked_again_and_what_is_always_stays():
+    person = Person("chat", "always", "chat")
+    approvals = Approvals(ask=person)
+    assert [verdict(approvals, item) for item in (send, erase)] == [None, None]
+    approvals.forget_chat()
+    assert [verdict(approvals, item) for item in (send, erase)] == [None, None]
+    assert [request.tool for request in person.asked] == [send, erase, send]
 
 
 def test_no_is_told_to_the_model_and_asked_again_the_next_time():
@@ -342,7 +466,7 @@ def test_rules_of_a_command_line():
     assert rules_of("allow", ["read_*", "files:*", "files:read"]) == [
         Rule("allow", "read_*"),
         Rule("allow", "*", "files"),
-        Rule("allow", "*__read", "files"),
+        Rule("allow", "read", "files"),
     ]
     for wrong in ("", " ", ":read"):
         with pytest.raises(UsageError, match="expected TOOL or SERVER:TOOL"):

@@ -45,8 +45,8 @@ class Tool:
     model is given. `approve` is the tool's own policy, None where a rule of the user or else
     `is_dangerous` (which asks) decides. `is_isolated` runs in a child process, which is given
     the variables `env` of our environment besides the usual ones. `server` is the MCP server
-    that it comes from, `origin` tells apart two of one name. Calling the tool itself calls the
-    plain function.
+    that it comes from and `remote` its name there, `origin` tells apart two of one name. Calling
+    the tool itself calls the plain function.
 
     `definition_hash` is the SHA-256 in hex of what a consent is bound to: name, description and
     schema, server and origin, what the function runs in and is given, and its code, which is its
@@ -70,6 +70,7 @@ class Tool:
     env: tuple[str, ...] = field(default=(), kw_only=True)
     server: str = field(default="", kw_only=True)
     origin: str = field(default="", kw_only=True)
+    remote: str = field(default="", kw_only=True)
     _check: _Check = field(default=dict, kw_only=True)
     _is_unbound: bool = field(default=False, kw_only=True)
     definition_hash: str = field(init=False)
@@ -111,7 +112,7 @@ class Tool:
         if self.result_converter is not None:
             converter, is_converter_known = code_of(self.result_converter)
             code, is_known = code + converter, is_known and is_converter_known
-        said = [self.name, self.description, self.parameters, self.server, self.origin]
+        said = [self.name, self.description, self.parameters, self.server, self.origin, self.remote]
         parts = [said, code, self.env, self.is_isolated, self.is_dangerous]
         text = json.dumps(parts, ensure_ascii=True, sort_keys=True, default=str)
         object.__setattr__(self, "definition_hash", hashlib.sha256(text.encode()).hexdigest())
@@ -145,6 +146,7 @@ class Tool:
         approve: Policy | None = None,
         server: str = "",
         origin: str = "",
+        remote: str = "",
     ) -> Tool:
         """A tool whose arguments are described by a JSON Schema instead of by types.
 
@@ -168,6 +170,7 @@ class Tool:
             approve=approve,
             server=server,
             origin=origin,
+            remote=remote,
             _check=partial(_check_raw, name, schema),
         )
 

@@ -113,6 +113,7 @@ def _tool(
         approve=asks,
         server=config.name,
         origin=config.consent_hash,
+        remote=str(definition["name"]),
     )
 
 
