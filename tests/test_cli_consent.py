@@ -10,15 +10,18 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from fakes import scripted_model
 
 from engine.cli import consent
+from engine.cli.chat import Session
+from engine.cli.commands import obey
 from engine.cli.consent import MAX_LINE, MAX_LINES, Person, key_of, open_approvals, shown
 from engine.cli.console import Console
 from engine.cli.interrupts import Interrupts
 from engine.cli.options import Options
 from engine.messages import Call
 from engine.tools import Tool, tool
-from engine.tools.approval import Request
+from engine.tools.approval import Approvals, Request
 
 
 @tool(approve="ask")
@@ -158,3 +161,18 @@ def test_nobody_is_asked_where_records_are_written(monkeypatch, tmp_path, json):
     monkeypatch.setattr(Console, "err_is_terminal", property(lambda self: True))
     approvals = open_approvals(Options(json=json), Console(), Interrupts())
     assert (approvals.ask is None) is json
+
+
+@pytest.mark.parametrize("command", ["/clear", "/system Be brief.", "/load FILE"])
+def test_a_chat_s_consent_ends_with_the_chat(tmp_path, command):
+    person: list[Request] = []
+    approvals = Approvals(ask=lambda request: person.append(request) or "chat")  # type: ignore[func-returns-value]
+    with scripted_model(family="hermes") as model:
+        session = Session(model, [send], Options(), approvals, Console(), Interrupts())
+        for _ in range(2):
+            assert approvals.check(Call("call_1", "send", {"to": "me"}), send) is None
+        session.chat.save(tmp_path / "chat.json")
+        obey(session, command.replace("FILE", str(tmp_path / "chat.json")))
+        assert approvals.check(Call("call_1", "send", {"to": "me"}), send) is None
+        session.chat.close()
+    assert len(person) == 2
