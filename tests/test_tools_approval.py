@@ -354,13 +354,68 @@ def test_two_processes_keep_each_other_s_consents(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{", '{"version": 2, "always": {}, "pins": {}}', '{"version": 1, "always": []}']
-    + ['{"version": 1, "always": {"a": 1}, "pins": {}}', "[" * 100_000],
+    + ['{"version": 1, "always": {"a": 1}, "pins": {}}', "[" * 100_000]
+    + ['{"version": true, "always": {}, "pins": {}}', '{"version": 1.0, "always": {}, "pins": {}}']
+    + ['{"version": 1, "always": {}, "pins": {"s": {"t": null}}}']
+    + ['{"version": 1, "always": {}, "pins": {"s": {"t": "no hash"}}}']
+    + ['{"version": 1, "always": {"a": {"tool": []}}, "pins": {}}']
+    + ['{"version": 1, "always": {}, "pins": {}, "more": {}}'],
 )
 def test_a_damaged_file_of_consents_agrees_to_nothing(tmp_path, text):
     path = tmp_path / "consents.json"
     path.write_text(text)
     with pytest.raises(StorageError, match="consents.json"):
         Consents(path)
+
+
+def test_what_stands_in_the_way_of_the_file_is_neither_followed_nor_widened(tmp_path):
+    path, victim = tmp_path / "consents.json", tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o644)
+    old = path.with_name(f"{path.name}.{os.getpid()}.part")
+    old.symlink_to(victim)
+    Consents(path).add("key", send)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.with_name(path.name + ".lock").stat().st_mode) == 0o600
+    lock = tmp_path / "other.json.lock"
+    lock.symlink_to(victim)
+    with pytest.raises(StorageError, match="other.json"):
+        Consents(tmp_path / "other.json").add("key", send)
+    assert victim.read_text() == "precious"
+    old.unlink()
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("how", ["link", "others may write", "pipe"])
+def test_a_file_of_consents_that_others_may_have_written_agrees_to_nothing(tmp_path, how):
+    path, real = tmp_path / "consents.json", tmp_path / "real.json"
+    Consents(real).add("key", send)
+    if how == "link":
+        path.symlink_to(real)
+    elif how == "pipe":
+        os.mkfifo(path)
+    else:
+        path = real
+        path.chmod(0o666)
+    with pytest.raises(StorageError, match=path.name):
+        Consents(path)
+
+
+def test_removing_the_file_takes_back_in_a_running_process_what_was_agreed_to(tmp_path):
+    path = tmp_path / "consents.json"
+    consents, other = Consents(path), Consents(path)
+    approvals = Approvals(ask=Person("always", "once"), consents=consents)
+    approvals.meet([remote()])
+    assert verdict(approvals, send) is None
+    assert consents.has(next(iter(json.loads(path.read_text())["always"])))
+    assert other.knows("files") and other.pinned(remote()) is not None
+    path.unlink()
+    assert not other.knows("files") and other.pinned(remote()) is None
+    later = Approvals(consents=consents)
+    assert verdict(later, send) is not None
+    person = Person("once")
+    approvals.ask = person
+    assert verdict(approvals, send) is None and len(person.asked) == 1
 
 
 # --- tools of servers

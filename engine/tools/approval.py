@@ -105,11 +105,13 @@ class Approvals:
             return None
         if decision == "always" and not tool.is_code_known:
             decision = "chat"  # other code would look the same the next time
-        if request.is_changed:
-            self._accepted.add(tool.definition_hash)
-            if decision == "always":
+        if decision == "always":  # kept by the consents alone, where it can be taken back
+            if request.is_changed:
                 self._consents.pin([tool])
-        elif decision == "always":
-            self._consents.add(key, tool)
-        self._chat.add(key)
+            else:
+                self._consents.add(key, tool)
+        elif request.is_changed:
+            self._accepted.add(tool.definition_hash)
+        else:
+            self._chat.add(key)
         return None
