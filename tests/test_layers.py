@@ -12,7 +12,17 @@ ENGINE = Path(__file__).parents[1] / "engine"
 
 # A module imports only from its own layer's row or from rows above it in this table.
 LAYERS: list[set[str]] = [
-    {"errors", "messages", "events", "resources", "saved", "signed", "filehash", "_version"},
+    {
+        "errors",
+        "messages",
+        "events",
+        "resources",
+        "saved",
+        "signed",
+        "filehash",
+        "visible",
+        "_version",
+    },
     {
         "gguf",
         "utf8",

@@ -9,9 +9,10 @@ import pytest
 
 from engine.tools import Failure
 from engine.tools.mcp.config import ServerConfig
-from engine.tools.mcp.definitions import hidden_in, server_part, tool_name, tools_of, visible
+from engine.tools.mcp.definitions import server_part, tool_name, tools_of
 from engine.tools.mcp.results import value_of
 from engine.tools.tool import NAME
+from engine.visible import hidden_in, visible
 
 
 @pytest.mark.parametrize(

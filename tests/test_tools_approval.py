@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,9 @@ from engine.tools.approval import (
     rules_of,
 )
 from engine.tools.consents import Consents
+from engine.tools.load import load_tools
+from engine.tools.mcp.definitions import tool_name
+from engine.tools.shell import shell
 
 OBJECT = {"type": "object", "properties": {}}
 
@@ -92,6 +98,7 @@ def erase(path: str) -> str:
         (remote(), [Rule("ask", server="files"), Rule("allow", "files__read")], True),
         (remote(), [Rule("deny", server="files"), Rule("allow", "files__read")], False),
         (read, [Rule("ask", "read"), Rule("allow", "re*")], False),
+        (read, [Rule("allow", "re*"), Rule("ask", "read")], False),
     ],
 )
 def test_the_most_specific_rule_decides_and_deny_beats_all(item, rules, allowed):
@@ -110,11 +117,124 @@ def test_the_most_specific_rule_decides_and_deny_beats_all(item, rules, allowed)
         ("*.md", "a..b.md", True),
         ("*", "..", False),
         ("src/*", "x\nsrc/a", False),
+        ("src/*", "src/deep/a.py", True),
+        ("src/**", "src\\..\\x", False),
+        ("src/**", "src/a b;c", True),
+        ("src/**", "src/a\nb", True),
+        ("src/?", "src/;", False),
+        ("src/[!a]", "src/b", True),
+        ("src/[!a]", "src/a", False),
+        ("src/[!a]", "src/ ", False),
+        ("cat src/*", "cat src/x", True),
+        ("cat src/*", "cat src/x /etc/passwd", False),
+        ("cat src/*", "cat src/x; rm -rf ~", False),
+        ("cat src/*", "cat src/x;rm", False),
+        ("cat src/*", "cat src/$(rm)", False),
+        ("cat src/*", "cat src/`rm`", False),
+        ("cat src/*", "cat src/x|sh", False),
+        ("cat src/*", "cat src/x\nrm", False),
+        ("cat src/*", "cat src/x\u2028rm", False),
+        ("cat src/**", "cat src/x --file=../../etc", False),
+        ("cat src/**", "cat src/x a:.. b", False),
+        ("cat src/**", 'cat src/x ".."', False),
+        ("git diff *", "git diff a..b", True),
+        ("a.b(c)", "a.b(c)", True),
+        ("a.b", "axb", False),
     ],
 )
 def test_a_rule_about_arguments_allows_what_it_names_and_no_way_out_of_it(pattern, path, allowed):
     rules = Rules([Rule("ask", "read"), Rule("allow", "read", when={"path": pattern})])
     assert (verdict(Approvals(rules), as_tool(read), path=path) is None) is allowed
+
+
+@pytest.mark.parametrize(
+    "rule, arguments, policy",
+    [
+        (Rule("allow", when={"paths": '[[]"src/*"]'}), {"paths": ["src/a"]}, "allow"),
+        (Rule("allow", when={"paths": '[[]"src/*"]'}), {"paths": ["src/a", "b"]}, "ask"),
+        (Rule("allow", when={"paths": "**src/**"}), {"paths": ["src/a", "b"]}, "allow"),
+        (Rule("allow", when={"paths": "**src/**"}), {"paths": ["src/a", ".."]}, "ask"),
+        (Rule("allow", when={"paths": "**src/**"}), {"paths": {"src/": "..\\x"}}, "ask"),
+        (Rule("allow", when={"paths": '[[]"src/*"]'}), {"paths": ["src/a\nb"]}, "ask"),
+        (Rule("allow", when={"a.b": "x"}), {"a.b": "x"}, "allow"),
+        (Rule("allow", when={"a.b": "x"}), {"a": {"b": "x"}}, "allow"),
+        (Rule("allow", when={"a.b": "x"}), {"a": {"b": "x"}, "a.b": "x"}, "ask"),
+        (Rule("deny", when={"a.b": "/etc/*"}), {"a": {"b": "/etc/x"}, "a.b": "x"}, "deny"),
+        (Rule("deny", when={"a.b.c": "x"}), {"a.b": {"c": "x"}}, "deny"),
+        (Rule("deny", when={"path": "*.pem"}), {"path": ["a.pem", "b"]}, "deny"),
+        (Rule("deny", when={"path": "*secret*"}), {"path": "a; cat secret"}, "deny"),
+    ],
+)
+def test_what_allows_reads_narrowly_and_what_denies_widely(rule, arguments, policy):
+    item = Tool.from_schema("f", "", OBJECT, lambda **_: 1)
+    assert Rules([rule], default="ask").policy(item, arguments)[0] == policy
+
+
+@pytest.mark.parametrize(
+    "arguments, policy",
+    [
+        ({"force": True}, "deny"),
+        ({"force": "yes"}, "deny"),
+        ({"force": 1}, "deny"),
+        ({}, "deny"),
+        ({"force": "false"}, "allow"),
+        ({"force": "neither"}, "allow"),  # and fails, for it is no argument of this tool
+    ],
+)
+def test_what_denies_looks_at_arguments_as_the_tool_gets_them(arguments, policy):
+    @tool
+    def push(force: bool = True) -> None:
+        """Push."""
+
+    assert (
+        Rules([Rule("deny", "push", when={"force": "true"})]).policy(push, arguments)[0] == policy
+    )
+    allow = Rules([Rule("allow", "push", when={"force": "true"})], default="ask")
+    assert allow.policy(push, {"force": "yes"})[0] == "ask", "what allows is what was written"
+
+
+@pytest.mark.parametrize(
+    "pattern, server, remote_name, matches",
+    [
+        ("files:delete file", "files", "delete file", True),
+        ("files:파일삭제", "files", "파일삭제", True),
+        ("files:delete_" + "x" * 80, "files", "delete_" + "x" * 80, True),
+        ("files:a[1]", "files", "a[1]", True),
+        ("files:files__read", "files", "read", True),
+        ("my[1]:*", "my[1]", "read", True),
+        ("files:read_*", "files", "x__read_a", False),
+        ("files:read", "other", "read", False),
+        ("read", "files", "read", False),
+    ],
+)
+def test_rules_know_a_server_s_tool_by_both_of_its_names(pattern, server, remote_name, matches):
+    name = tool_name(server, remote_name)
+    item = Tool.from_schema(name, "", OBJECT, lambda: 1, server=server, remote=remote_name)
+    assert (Rules(rules_of("deny", [pattern])).policy(item, {})[0] == "deny") is matches
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Rule("denny", "x"),
+        lambda: Rule("deny", "send", {"to": "x"}),
+        lambda: Rule("deny", 1),
+        lambda: Rule("deny", when={"a": 1}),
+        lambda: Rule("deny", when="a"),
+        lambda: Rules(default="nope"),
+        lambda: Rules(server_default="nope"),
+        lambda: Rules([("deny", "x")]),
+    ],
+)
+def test_what_can_t_be_a_rule_is_refused_when_it_is_made(wrong):
+    with pytest.raises(UsageError):
+        wrong()
+
+
+def test_a_tool_s_own_deny_beats_rules_that_allow():
+    item = tool(name="f", approve="deny")(closed_over("a"))
+    for rule in (Rule("allow", "f"), Rule("allow", when={"a": "b"}), Rule("ask", "f")):
+        assert Rules([rule]).policy(item, {"a": "b"})[0] == "deny"
 
 
 def test_a_rule_about_arguments_reaches_inside_objects_and_compares_other_values_as_json():
@@ -146,6 +266,15 @@ def test_once_asks_each_time_and_chat_asks_once():
     assert len(person.asked) == 2
     assert person.asked[0].call.arguments == {"to": "a"}
     assert person.asked[0].reason == "the tool itself"
+
+
+def test_another_chat_is_asked_again_and_what_is_always_stays():
+    person = Person("chat", "always", "chat")
+    approvals = Approvals(ask=person)
+    assert [verdict(approvals, item) for item in (send, erase)] == [None, None]
+    approvals.forget_chat()
+    assert [verdict(approvals, item) for item in (send, erase)] == [None, None]
+    assert [request.tool for request in person.asked] == [send, erase, send]
 
 
 def test_no_is_told_to_the_model_and_asked_again_the_next_time():
@@ -225,13 +354,68 @@ def test_two_processes_keep_each_other_s_consents(tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{", '{"version": 2, "always": {}, "pins": {}}', '{"version": 1, "always": []}']
-    + ['{"version": 1, "always": {"a": 1}, "pins": {}}', "[" * 100_000],
+    + ['{"version": 1, "always": {"a": 1}, "pins": {}}', "[" * 100_000]
+    + ['{"version": true, "always": {}, "pins": {}}', '{"version": 1.0, "always": {}, "pins": {}}']
+    + ['{"version": 1, "always": {}, "pins": {"s": {"t": null}}}']
+    + ['{"version": 1, "always": {}, "pins": {"s": {"t": "no hash"}}}']
+    + ['{"version": 1, "always": {"a": {"tool": []}}, "pins": {}}']
+    + ['{"version": 1, "always": {}, "pins": {}, "more": {}}'],
 )
 def test_a_damaged_file_of_consents_agrees_to_nothing(tmp_path, text):
     path = tmp_path / "consents.json"
     path.write_text(text)
     with pytest.raises(StorageError, match="consents.json"):
         Consents(path)
+
+
+def test_what_stands_in_the_way_of_the_file_is_neither_followed_nor_widened(tmp_path):
+    path, victim = tmp_path / "consents.json", tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o644)
+    old = path.with_name(f"{path.name}.{os.getpid()}.part")
+    old.symlink_to(victim)
+    Consents(path).add("key", send)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.with_name(path.name + ".lock").stat().st_mode) == 0o600
+    lock = tmp_path / "other.json.lock"
+    lock.symlink_to(victim)
+    with pytest.raises(StorageError, match="other.json"):
+        Consents(tmp_path / "other.json").add("key", send)
+    assert victim.read_text() == "precious"
+    old.unlink()
+    assert not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("how", ["link", "others may write", "pipe"])
+def test_a_file_of_consents_that_others_may_have_written_agrees_to_nothing(tmp_path, how):
+    path, real = tmp_path / "consents.json", tmp_path / "real.json"
+    Consents(real).add("key", send)
+    if how == "link":
+        path.symlink_to(real)
+    elif how == "pipe":
+        os.mkfifo(path)
+    else:
+        path = real
+        path.chmod(0o666)
+    with pytest.raises(StorageError, match=path.name):
+        Consents(path)
+
+
+def test_removing_the_file_takes_back_in_a_running_process_what_was_agreed_to(tmp_path):
+    path = tmp_path / "consents.json"
+    consents, other = Consents(path), Consents(path)
+    approvals = Approvals(ask=Person("always", "once"), consents=consents)
+    approvals.meet([remote()])
+    assert verdict(approvals, send) is None
+    assert consents.has(next(iter(json.loads(path.read_text())["always"])))
+    assert other.knows("files") and other.pinned(remote()) is not None
+    path.unlink()
+    assert not other.knows("files") and other.pinned(remote()) is None
+    later = Approvals(consents=consents)
+    assert verdict(later, send) is not None
+    person = Person("once")
+    approvals.ask = person
+    assert verdict(approvals, send) is None and len(person.asked) == 1
 
 
 # --- tools of servers
@@ -337,7 +521,7 @@ def test_rules_of_a_command_line():
     assert rules_of("allow", ["read_*", "files:*", "files:read"]) == [
         Rule("allow", "read_*"),
         Rule("allow", "*", "files"),
-        Rule("allow", "*__read", "files"),
+        Rule("allow", "read", "files"),
     ]
     for wrong in ("", " ", ":read"):
         with pytest.raises(UsageError, match="expected TOOL or SERVER:TOOL"):
@@ -348,3 +532,139 @@ def test_consents_say_what_they_are_about(tmp_path: Path):
     path = tmp_path / "consents.json"
     Consents(path).add("key", send)
     assert json.loads(path.read_text())["always"]["key"]["tool"] == "send"
+
+
+# --- what "always" is bound to
+
+TOOL_FILE = '''
+from engine import tool
+def helper() -> str:
+    return "one"
+@tool(approve="ask")
+def act() -> str:
+    """Act."""
+    return helper()
+'''
+
+
+def from_file(path: Path, text: str) -> Tool:
+    path.write_text(text)
+    return load_tools(str(path))[0]
+
+
+def test_always_is_bound_to_the_whole_file_that_was_loaded(tmp_path):
+    path, consents = tmp_path / "tools.py", tmp_path / "consents.json"
+    first = from_file(path, TOOL_FILE)
+    path.write_text(TOOL_FILE.replace("one", "two, and another size"))  # after it was loaded
+    assert verdict(Approvals(ask=Person("always"), consents=Consents(consents)), first) is None
+    later = load_tools(str(path))[0]
+    assert later() == "two, and another size"
+    assert verdict(Approvals(consents=Consents(consents)), later) is not None
+    again = from_file(path, TOOL_FILE + " ")  # with other bytes the same code is asked for anew
+    assert verdict(Approvals(consents=Consents(consents)), again) is not None
+    assert from_file(path, TOOL_FILE).definition_hash == first.definition_hash
+    elsewhere = from_file(tmp_path / "other.py", TOOL_FILE)
+    assert elsewhere.definition_hash != first.definition_hash
+
+
+def test_an_imported_module_that_changes_under_the_process_is_what_was_imported(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "engine_consent_probe.py").write_text(TOOL_FILE)
+    probe = importlib.import_module("engine_consent_probe")
+    before = probe.act.definition_hash
+    (tmp_path / "engine_consent_probe.py").write_text(TOOL_FILE.replace("one", "three"))
+    same = tool(name="act", approve="ask")(probe.act.function)
+    assert same.definition_hash == before, "the function that runs is still the first one"
+    importlib.invalidate_caches()
+    assert importlib.reload(probe).act.definition_hash != before
+    del sys.modules["engine_consent_probe"]
+
+
+def wrapping(text: str) -> Any:
+    def wrap(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*arguments: Any, **names: Any) -> str:
+            return text or function(*arguments, **names)
+
+        return wrapper
+
+    return wrap
+
+
+def closed_over(value: Any) -> Any:
+    def act() -> str:
+        """Act."""
+        return str(value)
+
+    return act
+
+
+def command(root: str, mode: str = "r") -> str:
+    """Act."""
+    return root + mode
+
+
+class Folder:
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def act(self) -> str:
+        """Act."""
+        return self.root
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        (closed_over("a"), closed_over("b")),
+        (closed_over(["a", {"b": Path("c")}]), closed_over(["a", {"b": Path("d")}])),
+        (closed_over(read), closed_over(send)),
+        (wrapping("")(closed_over("a")), wrapping("rm")(closed_over("a"))),
+        (wrapping("")(closed_over("a")), closed_over("a")),
+        (functools.partial(command, root="a"), functools.partial(command, root="b")),
+        (Folder("a").act, Folder("b").act),
+    ],
+)
+def test_what_is_bound_to_a_function_is_part_of_its_definition(first, second):
+    tools = [tool(name="act", description="Act.")(item) for item in (first, second, first)]
+    assert tools[0].definition_hash == tools[2].definition_hash != tools[1].definition_hash
+    assert all(item.is_code_known for item in tools)
+
+
+def test_what_a_tool_runs_in_and_is_given_is_part_of_its_definition(tmp_path):
+    def made(**options: Any) -> str:
+        return shell(**{"allow": ["ls"], "root": tmp_path} | options).definition_hash
+
+    (tmp_path / "inner").mkdir()
+    assert made() == made()
+    others = [made(root=tmp_path / "inner"), made(allow=["ls", "cat"]), made(env=["SECRET"])]
+    assert len({made(), *others}) == 4
+    plain, isolated, dangerous = (
+        tool(name="f", isolate=isolate, dangerous=danger)(command).definition_hash
+        for isolate, danger in ((False, False), (True, False), (True, True))
+    )
+    assert len({plain, isolated, dangerous}) == 3
+    converted = {
+        tool(name="f", result_converter=each)(command).definition_hash
+        for each in (None, str.upper, closed_over("a"), closed_over("b"))
+    }
+    assert len(converted) == 4
+
+
+def typed_in() -> Any:
+    scope: dict[str, Any] = {"__name__": "__console__"}
+    exec(compile('def act() -> str:\n    """Act."""\n    return "x"', "<stdin>", "exec"), scope)
+    return scope["act"]
+
+
+@pytest.mark.parametrize("function", [typed_in(), os.getcwd, closed_over(threading.Lock())])
+def test_always_is_for_this_chat_where_the_code_can_t_be_told_from_other_code(tmp_path, function):
+    made = Tool.from_schema("act", "Act.", OBJECT, function, approve="ask")
+    path = tmp_path / "consents.json"
+    approvals = Approvals(ask=Person("always"), consents=Consents(path))
+    assert not made.is_code_known
+    assert [verdict(approvals, made) for _ in range(2)] == [None, None]
+    assert verdict(Approvals(consents=Consents(path)), made) is not None

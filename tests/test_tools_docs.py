@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -56,7 +57,15 @@ def test_the_rules_of_the_guide_say_what_the_guide_says(tmp_path: Path) -> None:
     assert policy("read_file", path="a") == "allow"
     assert policy("write_file", path="a") == "ask"
     assert policy("read_file", path="my.pem") == "deny"
-    assert policy("run_command", command="git status -s") == "allow"
+    strict = Approvals(dataclasses.replace(approvals.rules, default="ask"))
+    item = Tool.from_schema("run_command", "", {}, lambda **_: None)
+    for command, expected in {
+        "git status -s": "allow",
+        "git status -s /etc": "ask",
+        "git status -s; rm x": "ask",
+        "git push": "ask",
+    }.items():
+        assert strict.policy(Call("1", item.name, {"command": command}), item) == expected
     assert policy("files__list", server="files") == "ask"
 
 

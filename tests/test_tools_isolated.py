@@ -473,12 +473,34 @@ def test_a_file_that_does_not_load_again_is_an_error_result(
     """What only the child sees: the parent has loaded the file without this code."""
     file = tmp_path / "twice.py"
     declared = "from engine import tool\n@tool(isolate=True)\ndef f() -> int:\n    return 1\n"
-    file.write_text(declared)
+    again = tmp_path / "again"
+    code = textwrap.indent(code, "    ")
+    file.write_text(f"{declared}import os\nif os.path.exists({str(again)!r}):\n{code}\n")
     [made] = load_tools(str(file))
-    file.write_text(f"{declared}{code}\n")
+    again.touch()
     result = result_of(made)
     sys.path.remove(str(tmp_path))
     assert words in error_of(result)["message"]
+
+
+@pytest.mark.parametrize("how", ["file", "module"])
+def test_a_file_that_changed_since_it_was_loaded_is_not_run(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, ran = tmp_path / "engine_changing_probe.py", tmp_path / "ran"
+    text = "from engine import tool\n@tool(isolate=True)\ndef f() -> str:\n    return 'agreed'\n"
+    file.write_text(text)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
+    [made] = load_tools(str(file) if how == "file" else file.stem)
+    assert result_of(made).content == "agreed"
+    file.write_text(f"{text.replace('agreed', 'not agreed')}open({str(ran)!r}, 'w')\n")
+    error = error_of(result_of(made))
+    assert error["type"] == "ToolError" and "changed since it was loaded" in error["message"]
+    assert not ran.exists(), "nothing of the changed file ran"
+    file.write_text(text)
+    assert result_of(made).content == "agreed"
+    sys.modules.pop(file.stem, None)
 
 
 def top_level(n: int) -> int:

@@ -220,6 +220,12 @@ class Session:
     def use_system(self, text: str) -> None:
         """Begin a new conversation with another system prompt."""
         self.chat.clear(system=text)
+        self._approvals.forget_chat()
+
+    def clear(self) -> None:
+        """Begin a new conversation with the same system prompt."""
+        self.chat.clear()
+        self._approvals.forget_chat()
 
     def load(self, path: Path) -> None:
         """Go on with a saved conversation, with the tools and settings of this session."""
@@ -228,6 +234,7 @@ class Session:
         loaded.sampling = self.chat.sampling
         self.chat.close()
         self.chat = loaded
+        self._approvals.forget_chat()
 
     def completions(self) -> dict[str, tuple[str, Callable[[], Iterable[str]]]]:
         """The commands as the line editor completes them."""

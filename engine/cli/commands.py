@@ -209,7 +209,7 @@ def _path(argument: str, command: str) -> Path:
 
 @_command("/clear", "Forget the conversation; keep the system prompt and the tools.")
 def _clear(session: Session, argument: str) -> None:
-    session.chat.clear()
+    session.clear()
     session.console.note("a new chat", "dim")
 
 

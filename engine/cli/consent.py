@@ -19,9 +19,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.cli.console import Console, printable, printable_line
+from engine.cli.console import Console
 from engine.cli.interrupts import Interrupts
 from engine.cli.options import Options
+from engine.visible import visible, visible_line
 
 if TYPE_CHECKING:
     from engine.tools.approval import Approvals, Decision, Request
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 KEYS: Final[dict[str, Decision]] = {"y": "once", "c": "chat", "a": "always", "n": "deny"}
 # The same keys of a Korean keyboard.
 KEYS_KOREAN: Final = {"ㅛ": "y", "ㅊ": "c", "ㅁ": "a", "ㅜ": "n"}
-QUESTION: Final = "  run it? [y] once  [c] in this chat  [a] always  [n] no "
-SHOWN: Final = 4_000  # characters of one argument; that there are more is said
+CHOICES: Final = "[y] once  [c] in this chat  [a] always  [n] no "
+CHOICES_UNKNOWN: Final = "[y] once  [c] in this chat  [n] no "  # its code can't be told from other
+MAX_LINES: Final = 20  # of what a model or a server wrote; that there are more is said
+MAX_LINE: Final = 300  # characters of one of them
 
 
 def open_approvals(options: Options, console: Console, interrupts: Interrupts) -> Approvals:
@@ -75,39 +78,40 @@ class Person:
         self._interrupts = interrupts
 
     def ask(self, request: Request) -> Decision:
-        """Everything that a model or a server wrote is shown escaped, and whole up to a limit."""
-        call, tool, note = request.call, request.tool, self._console.note
-        note(f"? {printable_line(tool.name)} wants to run ({printable_line(request.reason)})")
-        if request.is_changed:
-            note(f"  its description now: {_shown(tool.description)}")
-            note(f"  its arguments now: {_shown(dict(tool.parameters))}")
-        for name, value in call.arguments.items():
-            note(f"  {printable_line(name)}: {_shown(value)}")
+        """What a model or a server wrote is shown escaped, and up to a limit that is said."""
+        tool, note = request.tool, self._console.note
+        name = visible_line(tool.name)
+        note(f"? {name} wants to run ({visible_line(request.reason)})")
+        for line in shown(request):
+            note(f"  {line}")
+        choices = CHOICES if tool.is_code_known else CHOICES_UNKNOWN
         with _raw_keys() as keys:
-            key = self._key(keys)
+            key = self._key(keys, f"  run {name}? ", choices)
         decision: Decision = KEYS.get(key, "deny")
-        self._console.note(f"  {decision}", "dim")
+        note(f"  {decision}", "dim")
         return decision
 
-    def _key(self, keys: Callable[[], str | None]) -> str:
+    def _key(self, keys: Callable[[], str | None], question: str, choices: str) -> str:
         while not self._interrupts.cancelled():
-            self._console.aside(QUESTION, "")
-            while (typed := keys()) is not None:
-                if (key := _key_of(typed)) is not None:
-                    return key
-            self._console.end_line()  # a signal: who suspended us finds the question anew
+            self._console.aside(question + choices, "")
+            typed = keys()
+            key = key_of(typed) if typed is not None else None
+            if key is not None and f"[{key}]" in choices:
+                return key
+            self._console.end_line()  # a signal, or no answer: the question stands there anew
         return "n"
 
 
-def _key_of(typed: str) -> str | None:
-    """The key that decides, or None while none of these was pressed."""
-    for key in typed.lower():
-        key = KEYS_KOREAN.get(key, key)  # noqa: PLW2901
-        if key in KEYS:
-            return key
-        if key in "\x1b\x04\r\n":  # Escape, Ctrl-D, Enter: no is the default
-            return "n"
-    return None if typed else "n"  # at the end the terminal is gone
+def key_of(typed: str) -> str | None:
+    """The key that decides, or None where the question is to be asked again.
+
+    What comes in one piece and is more than one key was pasted, or is a word: it agrees to
+    nothing, whatever letters are in it. Enter, Escape and Ctrl-D mean no wherever they stand.
+    """
+    if not typed or any(key in "\x1b\x04\r\n" for key in typed):
+        return "n"  # nothing at all: the terminal is gone
+    key = KEYS_KOREAN.get(typed, typed.lower())
+    return key if key in KEYS else None
 
 
 @contextmanager
@@ -127,7 +131,12 @@ def _raw_keys() -> Iterator[Callable[[], str | None]]:
         if receiver in select.select([sys.stdin, receiver], [], [])[0]:
             receiver.recv(64)
             return None
-        return os.read(sys.stdin.fileno(), 64).decode("utf-8", "replace")
+        typed = b""
+        while select.select([sys.stdin], [], [], 0)[0] and (
+            more := os.read(sys.stdin.fileno(), 64)
+        ):
+            typed = (typed + more)[:64]  # all that is there: a piece of a paste is no key either
+        return typed.decode("utf-8", "replace")
 
     def suspend(number: int, frame: FrameType | None) -> None:
         termios.tcsetattr(sys.stdin, termios.TCSANOW, modes)
@@ -148,9 +157,36 @@ def _raw_keys() -> Iterator[Callable[[], str | None]]:
         sender.close()
 
 
-def _shown(value: Any) -> str:
+def shown(request: Request) -> list[str]:
+    """The lines that tell what is asked about: few enough that the question stays in sight."""
+    tool, lines = request.tool, _lines(dict(request.call.arguments))
+    if request.is_changed:
+        now = {"its description now": tool.description, "its arguments now": dict(tool.parameters)}
+        lines = _lines(now) + lines
+    return lines
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    """At most about MAX_LINES lines, of which no value can take those of another."""
+    lines: list[str] = []
+    share = max(2, MAX_LINES // max(1, len(values)))
+    for name, value in list(values.items())[: MAX_LINES // 2]:
+        text = f"{visible_line(str(name))}: {_text(value)}".split("\n")
+        lines += [_cut(line) for line in text[:share]]
+        if hidden := text[share:]:
+            count = sum(len(line) for line in hidden)
+            lines.append(f"  … and {len(hidden):,} more lines ({count:,} characters), not shown")
+    if len(values) > MAX_LINES // 2:
+        lines.append(f"… and {len(values) - MAX_LINES // 2:,} more arguments, not shown")
+    return lines
+
+
+def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
-    text = printable(text).replace("\n", "\n    ")
-    if len(text) <= SHOWN:
-        return text
-    return f"{text[:SHOWN]}… and {len(text) - SHOWN:,} more characters that are not shown"
+    return visible(text).replace("\n", "\n  ")
+
+
+def _cut(line: str) -> str:
+    if len(line) <= MAX_LINE:
+        return line
+    return f"{line[:MAX_LINE]}… and {len(line) - MAX_LINE:,} more characters, not shown"

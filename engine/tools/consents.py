@@ -1,6 +1,7 @@
 """What a person agreed to for good, on disk: tools by their definition, servers' tools as pinned.
 
-Knows hashes and one JSON file, version 1. Does not know rules or how a person is asked.
+Knows hashes and one JSON file, version 1. Does not know rules or how a person is asked. The file
+is read again when it has changed: who removes it takes back what was agreed to, at once.
 """
 
 from __future__ import annotations
@@ -9,34 +10,41 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import secrets
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from engine.errors import StorageError
+from engine.signed import make_folder
 from engine.tools.tool import Tool
 
 VERSION: Final = 1
+_HASH: Final = re.compile("[0-9a-f]{64}")
 _Data = dict[str, dict[str, Any]]
+_State = tuple[int, int, int] | None  # of the file, as it was read last
 
 
 class Consents:
     """Consents in a file that several processes may share; in memory alone where `path` is None.
 
     The file is written whole under a lock, readable by its owner only. Raises StorageError where
-    it can't be read or written, or is not ours: nothing is agreed to by a damaged file.
+    it can't be read or written, or is not ours: nothing is agreed to by a damaged file, by a link
+    or by one that others may write.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._data: _Data = {"always": {}, "pins": {}}
-        if path is not None:
-            self._data = _read(path)
+        self._state: _State = None
+        self._refresh()
 
     def has(self, key: str) -> bool:
         """Whether this was agreed to for good."""
-        return key in self._data["always"]
+        return key in self._refresh()["always"]
 
     def add(self, key: str, tool: Tool) -> None:
         with self._changing() as data:
@@ -44,11 +52,11 @@ class Consents:
 
     def knows(self, server: str) -> bool:
         """Whether any tool of this server is pinned."""
-        return server in self._data["pins"]
+        return server in self._refresh()["pins"]
 
     def pinned(self, tool: Tool) -> str | None:
         """The hash of the definition that was agreed to under this tool's name."""
-        found: str | None = self._data["pins"].get(tool.server, {}).get(tool.name)
+        found: str | None = self._refresh()["pins"].get(tool.server, {}).get(tool.name)
         return found
 
     def pin(self, tools: Iterable[Tool]) -> None:
@@ -60,6 +68,13 @@ class Consents:
             for tool in tools:
                 data["pins"].setdefault(tool.server, {})[tool.name] = tool.definition_hash
 
+    def _refresh(self) -> _Data:
+        """What the file says now."""
+        if self._path is not None and (state := _state_of(self._path)) != self._state:
+            # Its state is taken first: a change in between is seen the next time.
+            self._data, self._state = _read(self._path), state
+        return self._data
+
     @contextlib.contextmanager
     def _changing(self) -> Iterator[_Data]:
         """The file's present content, to be changed and written; others wait."""
@@ -68,31 +83,39 @@ class Consents:
             return
         path = self._path
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with path.with_name(path.name + ".lock").open("a") as lock:
+            make_folder(path.parent)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            lock = os.open(path.with_name(path.name + ".lock"), flags, 0o600)
+            try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 data = _read(path)
                 yield data
                 _write(path, data)
+            finally:
+                os.close(lock)
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}", path=str(path)) from error
-        self._data = data
+        self._data, self._state = data, None
+
+
+def _state_of(path: Path) -> _State:
+    try:
+        found = path.lstat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _read(path: Path) -> _Data:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {"always": {}, "pins": {}}
+        text = _text(path)
+        if text is None:
+            return {"always": {}, "pins": {}}
+        data = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"not JSON ({error})"
         raise StorageError(f"{path}: {reason}", path=str(path)) from error
-    parts = [data.get(key) if isinstance(data, dict) else None for key in ("always", "pins")]
-    is_whole = all(
-        isinstance(part, dict) and all(isinstance(item, dict) for item in part.values())
-        for part in parts
-    )
-    if not is_whole or data.get("version") != VERSION:
+    if not _is_ours(data):
         raise StorageError(
             f"{path}: not a file of consents that this version wrote; remove it to be asked anew",
             path=str(path),
@@ -100,14 +123,51 @@ def _read(path: Path) -> _Data:
     return {"always": data["always"], "pins": data["pins"]}
 
 
+def _text(path: Path) -> str | None:
+    """The file's text; None where there is none. Raises StorageError for what others may write."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with os.fdopen(file, encoding="utf-8") as opened:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise StorageError(
+                f"{path}: not a file that only you can write; remove it to be asked anew",
+                path=str(path),
+            )
+        return opened.read()
+
+
+def _is_ours(data: Any) -> bool:
+    if not isinstance(data, dict) or data.keys() != {"version", "always", "pins"}:
+        return False
+    if type(data["version"]) is not int or data["version"] != VERSION:
+        return False
+    return all(
+        isinstance(part, dict)
+        and all(
+            isinstance(item, dict) and all(isinstance(value, str) for value in item.values())
+            for item in part.values()
+        )
+        for part in (data["always"], data["pins"])
+    ) and all(_HASH.fullmatch(value) for pins in data["pins"].values() for value in pins.values())
+
+
 def _write(path: Path, data: _Data) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"version": VERSION, **data}, file, ensure_ascii=True, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    """The whole file anew, under a name that nobody can have prepared."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(part, flags, 0o600)
+    try:
+        with os.fdopen(file, "w", encoding="utf-8") as opened:
+            json.dump({"version": VERSION, **data}, opened, ensure_ascii=True, indent=1)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(path)
+    except BaseException:  # Ctrl-C too leaves nothing behind
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _now() -> str:

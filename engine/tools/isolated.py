@@ -119,6 +119,7 @@ class IsolatedCall:
         return {
             "reference": dataclasses.asdict(reference_to(self.tool.function)),
             "tool": self.tool.name,
+            "sha256": self.tool.file_hash,
             "arguments": _plain(self.arguments),
             "max_bytes": self.max_bytes,
             "env": environment(self.tool.env),

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from engine.errors import ToolDefinitionError, ToolError
 from engine.tools.declare import as_tool, tools_by_name
+from engine.tools.identity import RAN
 from engine.tools.tool import Tool
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -83,6 +84,7 @@ def module_from_file(path: Path) -> types.ModuleType:
     module = types.ModuleType(name)
     module.__file__ = str(path)
     module.__dict__["__engine_stamp__"] = stamp
+    module.__dict__[RAN] = hashlib.sha256(data).hexdigest()
     # The file may import its neighbours, now or when a tool runs. Last, so that it shadows nothing.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))

@@ -15,11 +15,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal
 
 from engine.errors import ToolArgumentError, ToolDefinitionError, ToolError
 from engine.messages import ToolSpec
+from engine.tools.identity import code_of, noted_hash
 from engine.tools.reference import reference_to
 from engine.tools.signature import plain_function
 
@@ -44,8 +45,14 @@ class Tool:
     model is given. `approve` is the tool's own policy, None where a rule of the user or else
     `is_dangerous` (which asks) decides. `is_isolated` runs in a child process, which is given
     the variables `env` of our environment besides the usual ones. `server` is the MCP server
-    that it comes from, `origin` tells apart two of one name. Calling the tool itself calls the
-    plain function.
+    that it comes from and `remote` its name there, `origin` tells apart two of one name. Calling
+    the tool itself calls the plain function.
+
+    `definition_hash` is the SHA-256 in hex of what a consent is bound to: name, description and
+    schema, server and origin, what the function runs in and is given, and its code, which is its
+    whole file as it was when the tool was made (see `identity`). Where `is_code_known` is false,
+    some of that code can't be told apart from other code. `file_hash` is what the file of an
+    isolated tool must still be when a child process loads it.
     """
 
     name: str
@@ -63,8 +70,12 @@ class Tool:
     env: tuple[str, ...] = field(default=(), kw_only=True)
     server: str = field(default="", kw_only=True)
     origin: str = field(default="", kw_only=True)
+    remote: str = field(default="", kw_only=True)
     _check: _Check = field(default=dict, kw_only=True)
     _is_unbound: bool = field(default=False, kw_only=True)
+    definition_hash: str = field(init=False)
+    is_code_known: bool = field(init=False)
+    file_hash: str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -79,30 +90,47 @@ class Tool:
             raise refused(
                 self.name, f"approve is one of {', '.join(POLICIES)}, not {self.approve!r}"
             )
-        if self.function is None:
-            return
+        if self.function is not None:
+            self._take(self.function)
+        self._note_definition()
+
+    def _take(self, function: Callable[..., Any]) -> None:
+        """Refuse options that don't go with the function; look like it."""
         if self.is_isolated:
-            self._check_isolated(self.function)
+            self._check_isolated(function)
         elif self.env:
             raise refused(self.name, "env is for isolated tools; add isolate=True")
-        object.__setattr__(self, "__doc__", self.function.__doc__)
-        object.__setattr__(self, "__wrapped__", self.function)
+        object.__setattr__(self, "__doc__", function.__doc__)
+        object.__setattr__(self, "__wrapped__", function)
         for attribute in ("__module__", "__qualname__"):
-            value = getattr(plain_function(self.function), attribute, None)
+            value = getattr(plain_function(function), attribute, None)
             object.__setattr__(self, attribute, value)
+
+    def _note_definition(self) -> None:
+        """The definition as it is now: by the time of a question the file may be another."""
+        code, is_known = ([], True) if self.server else code_of(self.function)
+        if self.result_converter is not None:
+            converter, is_converter_known = code_of(self.result_converter)
+            code, is_known = code + converter, is_known and is_converter_known
+        said = [self.name, self.description, self.parameters, self.server, self.origin, self.remote]
+        parts = [said, code, self.env, self.is_isolated, self.is_dangerous]
+        text = json.dumps(parts, ensure_ascii=True, sort_keys=True, default=str)
+        object.__setattr__(self, "definition_hash", hashlib.sha256(text.encode()).hexdigest())
+        object.__setattr__(self, "is_code_known", is_known)
 
     def _check_isolated(self, function: Callable[..., Any]) -> None:
         """Refuse what a child process could not find."""
         try:
             if self._is_unbound:
                 raise LookupError("is a method, and its object would not be there")
-            reference_to(function)
+            file = reference_to(function).file
         except LookupError as error:
             raise refused(
                 self.name,
                 f"can't run in a process of its own, because it {error.args[0]}; "
                 "write it as a function at the top of a file, or leave isolate and dangerous out",
             ) from error
+        object.__setattr__(self, "file_hash", noted_hash(function, file))
 
     @classmethod
     def from_schema(
@@ -118,6 +146,7 @@ class Tool:
         approve: Policy | None = None,
         server: str = "",
         origin: str = "",
+        remote: str = "",
     ) -> Tool:
         """A tool whose arguments are described by a JSON Schema instead of by types.
 
@@ -141,6 +170,7 @@ class Tool:
             approve=approve,
             server=server,
             origin=origin,
+            remote=remote,
             _check=partial(_check_raw, name, schema),
         )
 
@@ -148,18 +178,6 @@ class Tool:
     def spec(self) -> ToolSpec:
         """What a model is told of this tool."""
         return ToolSpec(self.name, self.description, self.parameters)
-
-    @cached_property
-    def definition_hash(self) -> str:
-        """SHA-256 in hex of what a consent is bound to.
-
-        That is name, description and schema, server and origin, and the function's source text:
-        another function of the same name and schema is another tool.
-        """
-        code = "" if self.server else _source_of(self.function)
-        parts = [self.name, self.description, self.parameters, self.server, self.origin, code]
-        text = json.dumps(parts, ensure_ascii=True, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def runs_here(self) -> bool:
@@ -211,16 +229,6 @@ def is_async(function: Callable[..., Any]) -> bool:
     if not inspect.isroutine(function) and not isinstance(function, partial):
         function = type(function).__call__
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-
-
-def _source_of(function: Callable[..., Any] | None) -> str:
-    if function is None:
-        return ""
-    plain = plain_function(function)
-    try:
-        return inspect.getsource(plain)
-    except (OSError, TypeError):  # typed in, compiled, or built in
-        return f"{getattr(plain, '__module__', '')}.{getattr(plain, '__qualname__', '')}"
 
 
 async def _finish(value: Any) -> Any:

@@ -15,12 +15,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 from engine.errors import ToolError
 from engine.tools import frames, isolated, spill
 from engine.tools.declare import as_tool, tool
+from engine.tools.identity import RAN, file_hash
 from engine.tools.invoke import Invocation, Outcome, failed, failure_of
 from engine.tools.load import module_from_file
 from engine.tools.reference import Reference, find, load
@@ -87,7 +88,11 @@ def _run(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> Outc
         os.chdir(request["folder"])
         if request["spill"]:
             spill.use(request["spill"])
-        found = _tool(Reference(**request["reference"]), request["tool"])
+        reference = Reference(**request["reference"])
+        _check_file(reference, request["sha256"])  # before any of it runs
+        module = _module(reference)
+        _check_file(reference, request["sha256"], getattr(module, RAN, None))
+        found = _tool(reference, module, request["tool"])
     except BaseException as error:  # the file's own code ran
         return _not_loaded(error, request["tool"])
     return Invocation(
@@ -99,13 +104,30 @@ def _run(request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> Outc
     ).run()
 
 
-def _tool(reference: Reference, name: str) -> Tool:
-    """The tool that a reference names, loaded anew."""
+def _check_file(reference: Reference, wanted: str | None, found: str | None = None) -> None:
+    """What was agreed to is the file as it was; None where it could not be read then either."""
+    if wanted is None or reference.file is None:
+        return
+    if (found or file_hash(os.path.realpath(reference.file))) != wanted:
+        raise ToolError(
+            f"{reference.file}: the file changed since it was loaded, and is not run; "
+            "restart, or load it again",
+            path=reference.file,
+        )
+
+
+def _module(reference: Reference) -> ModuleType:
+    """The module that a reference names, loaded anew."""
     # A script without `if __name__ == "__main__"` would load its model in every child.
     sys.modules[_LLAMA] = None  # type: ignore[assignment]
     isolated.is_loading = True  # nor would such a script come to an end
     module = load(reference, module_from_file)
     isolated.is_loading = False
+    return module
+
+
+def _tool(reference: Reference, module: ModuleType, name: str) -> Tool:
+    """The tool that a reference names."""
     found = find(reference, module)
     function: Any = found.function if isinstance(found, Tool) else found
     for value in (found, *vars(module).values()):  # `other = tool(isolate=True)(function)`

@@ -1,13 +1,12 @@
 """What a server says of its tools, made into Tools: safe names, visible text, no more trust.
 
-Knows names, descriptions, schemas and characters that people can't see. Does not know connections.
+Knows names, descriptions and schemas. Does not know connections.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ from engine.errors import ToolDefinitionError
 from engine.events import Notice
 from engine.tools.mcp.config import ServerConfig
 from engine.tools.tool import MAX_OUTPUT_BYTES, Policy, Tool
+from engine.visible import hidden_in, visible
 
 SEPARATOR: Final = "__"
 MAX_NAME: Final = 64
@@ -25,40 +25,6 @@ _HASH: Final = 8  # characters of the hash that ends a name cut short
 _BAD = re.compile(r"[^A-Za-z0-9_.-]")
 _VALUES: Final = ("const", "default", "enum", "examples")
 _TEXTS: Final = ("description", "title", "$comment")  # of a schema: read, but never matched
-
-# Steer a terminal or the order of letters, or can't be seen at all: controls, format characters
-# (bidi, zero width, tags), lone surrogates, line separators, blanks that pass for letters.
-_HIDDEN_KINDS: Final = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-_HIDDEN_LETTERS: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
-_IGNORED: Final = range(0xE0000, 0xE1000)  # tags, selectors, and what is reserved to be like them
-
-
-def is_hidden(char: str) -> bool:
-    """Whether a person who reads a text can't see this character of it."""
-    if char in "\n\t":
-        return False
-    if "\ufe00" <= char <= "\ufe0e" or char in _HIDDEN_LETTERS or ord(char) in _IGNORED:
-        return True
-    return unicodedata.category(char) in _HIDDEN_KINDS
-
-
-def visible(text: str) -> str:
-    """The text with each character that can't be seen as an escape: `\\u202e`."""
-    if text.isascii() and text.isprintable():
-        return text
-    text = text.replace("\r\n", "\n")
-    return "".join(_escape(char) if is_hidden(char) else char for char in text)
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def hidden_in(text: str) -> list[str]:
-    """The names of the characters of a text that can't be seen, each once."""
-    found = dict.fromkeys(char for char in text.replace("\r\n", "\n") if is_hidden(char))
-    return [unicodedata.name(char, f"U+{ord(char):04X}") for char in found]
 
 
 def server_part(name: str) -> str:
@@ -147,6 +113,7 @@ def _tool(
         approve=asks,
         server=config.name,
         origin=config.consent_hash,
+        remote=str(definition["name"]),
     )
 
 
