@@ -523,7 +523,11 @@ def test_rules_of_a_command_line():
         Rule("allow", "*", "files"),
         Rule("allow", "read", "files"),
     ]
-    for wrong in ("", " ", ":read"):
+    assert rules_of("deny", [" read ", "files : read"]) == [
+        Rule("deny", "read"),
+        Rule("deny", "read", "files"),
+    ]
+    for wrong in ("", " ", ":read", " : read"):
         with pytest.raises(UsageError, match="expected TOOL or SERVER:TOOL"):
             rules_of("allow", [wrong])
 
