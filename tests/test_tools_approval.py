@@ -571,6 +571,14 @@ def test_always_is_bound_to_the_whole_file_that_was_loaded(tmp_path):
     assert elsewhere.definition_hash != first.definition_hash
 
 
+def test_a_file_that_changes_while_it_is_loaded_is_what_was_loaded(tmp_path):
+    path, other = tmp_path / "tools.py", "\n\n" + TOOL_FILE
+    loads = f"from pathlib import Path\nPath(__file__).write_text({other!r})\n{TOOL_FILE}"
+    first = from_file(path, loads)
+    assert path.read_text() == other
+    assert load_tools(str(path))[0].definition_hash != first.definition_hash
+
+
 def test_an_imported_module_that_changes_under_the_process_is_what_was_imported(
     tmp_path, monkeypatch
 ):
