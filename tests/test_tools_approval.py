@@ -523,7 +523,11 @@ def test_rules_of_a_command_line():
         Rule("allow", "*", "files"),
         Rule("allow", "read", "files"),
     ]
-    for wrong in ("", " ", ":read"):
+    assert rules_of("deny", [" read ", "files : read"]) == [
+        Rule("deny", "read"),
+        Rule("deny", "read", "files"),
+    ]
+    for wrong in ("", " ", ":read", " : read"):
         with pytest.raises(UsageError, match="expected TOOL or SERVER:TOOL"):
             rules_of("allow", [wrong])
 
@@ -565,6 +569,14 @@ def test_always_is_bound_to_the_whole_file_that_was_loaded(tmp_path):
     assert from_file(path, TOOL_FILE).definition_hash == first.definition_hash
     elsewhere = from_file(tmp_path / "other.py", TOOL_FILE)
     assert elsewhere.definition_hash != first.definition_hash
+
+
+def test_a_file_that_changes_while_it_is_loaded_is_what_was_loaded(tmp_path):
+    path, other = tmp_path / "tools.py", "\n\n" + TOOL_FILE
+    loads = f"from pathlib import Path\nPath(__file__).write_text({other!r})\n{TOOL_FILE}"
+    first = from_file(path, loads)
+    assert path.read_text() == other
+    assert load_tools(str(path))[0].definition_hash != first.definition_hash
 
 
 def test_an_imported_module_that_changes_under_the_process_is_what_was_imported(

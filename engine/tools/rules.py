@@ -218,7 +218,7 @@ def rules_of(policy: Policy, patterns: Iterable[str]) -> list[Rule]:
     """Rules from a command line: `read_*` is a tool, `files:*` the tools of the server files."""
     rules = []
     for pattern in patterns:
-        server, colon, tool = pattern.rpartition(":")
+        server, colon, tool = (part.strip() for part in pattern.rpartition(":"))
         if not pattern.strip() or (colon and not server):
             raise UsageError(f"{pattern!r}: expected TOOL or SERVER:TOOL, with * where any will do")
         rules.append(Rule(policy, tool or "*", server if colon else None))
