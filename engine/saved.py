@@ -6,14 +6,13 @@ Knows the file's form, version 1. Does not know models or tokens.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.errors import StorageError, UsageError
 from engine.messages import Message, message_from_dict
+from engine.private import replacing
 
 VERSION = 1
 
@@ -37,17 +36,8 @@ def write_chat(path: Path, chat: SavedChat) -> None:
     }
     text = json.dumps(data, ensure_ascii=False, indent=1).encode("utf-8", "replace")
     try:
-        # A new file of its owner's alone, in the same folder; no link that lies there is followed.
-        descriptor, name = tempfile.mkstemp(".part", f".{path.name[:100]}.", path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        with replacing(path) as file:
+            file.write(text)
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}", path=str(path)) from error
 

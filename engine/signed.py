@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from engine.errors import StorageError
+from engine.private import make_folder, open_private, replacing
 
 KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 32
-_PRIVATE_FOLDER: Final = 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +42,15 @@ class Signer:
         The label says what kind of file it is: a file of one kind never passes for another.
         Raises StorageError.
         """
-        part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
         with _told(path):
             signature = self._signature(label)
             make_folder(path.parent)
-            try:
-                with open(part, "xb", opener=_open_private) as file:
-                    file.write(label)
-                    for each in parts:
-                        signature.update(each)
-                        file.write(each)
-                    file.write(signature.digest())
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            except BaseException:  # Ctrl-C too leaves nothing behind
-                part.unlink(missing_ok=True)
-                raise
+            with replacing(path) as file:
+                file.write(label)
+                for each in parts:
+                    signature.update(each)
+                    file.write(each)
+                file.write(signature.digest())
 
     def read(self, path: Path, label: bytes, *, max_bytes: int) -> memoryview:
         """What was written under the label. The bytes that were checked are those that you get.
@@ -102,7 +94,7 @@ class Signer:
             make_folder(self.key_file.parent)
             part = self.key_file.with_name(f".{self.key_file.name}.{secrets.token_hex(8)}.part")
             try:
-                with open(part, "xb", opener=_open_private) as file:
+                with open(part, "xb", opener=open_private) as file:
                     file.write(secrets.token_bytes(KEY_BYTES))
                     file.flush()
                     os.fsync(file.fileno())
@@ -130,15 +122,6 @@ class Signer:
                 reason="unreadable",
             )
         return key
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder that only its owner may enter, where there is none. Raises OSError."""
-    folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-
-
-def _open_private(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 @contextlib.contextmanager

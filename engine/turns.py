@@ -192,7 +192,7 @@ class Turns:
             return ("deadline" if terms.limits.is_late else "cancelled"), ""
         is_direct = bool(calls) and all(self._returns_direct(call.name) for call in calls)
         over = terms.course.over(calls, results, is_direct=is_direct)
-        if over == ("end_turn", ""):
+        if over is not None and over[0] == "end_turn":  # the results are the answer
             for result in results:
                 yield Text(Message("tool", result.content).text)
         return over

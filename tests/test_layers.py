@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
         "events",
         "resources",
         "saved",
+        "private",
         "signed",
         "filehash",
         "visible",

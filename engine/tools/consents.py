@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.errors import StorageError
-from engine.signed import make_folder
+from engine.private import make_folder, replacing
 from engine.tools.tool import Tool
 
 VERSION: Final = 1
@@ -155,19 +154,9 @@ def _is_ours(data: Any) -> bool:
 
 
 def _write(path: Path, data: _Data) -> None:
-    """The whole file anew, under a name that nobody can have prepared."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(part, flags, 0o600)
-    try:
-        with os.fdopen(file, "w", encoding="utf-8") as opened:
-            json.dump({"version": VERSION, **data}, opened, ensure_ascii=True, indent=1)
-            opened.flush()
-            os.fsync(opened.fileno())
-        part.replace(path)
-    except BaseException:  # Ctrl-C too leaves nothing behind
-        part.unlink(missing_ok=True)
-        raise
+    text = json.dumps({"version": VERSION, **data}, ensure_ascii=True, indent=1)
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def _now() -> str:
