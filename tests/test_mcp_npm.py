@@ -170,6 +170,31 @@ def test_a_chat_calls_a_real_server(servers: McpServers, root: Path) -> None:
     assert isinstance(events[-1], Finish) and events[-1].reason == "end_turn"
 
 
+@pytest.mark.live
+def test_engine_chat_calls_a_real_server_with_the_embedded_model(
+    node_modules: Path, tmp_path: Path
+) -> None:
+    server = {"command": str(node_modules / ".bin" / "mcp-server-everything"), "args": ["stdio"]}
+    file = tmp_path / "mcp.json"
+    everything = {**server, "startup_timeout_sec": 60}
+    file.write_text(json.dumps({"mcpServers": {"everything": everything}}))
+    flags = ["--mcp", str(file), "--temp", "0", "--tool-choice", "everything__get-sum"]
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", "chat", "tiny-tools", *flags]
+        + ["--allow", "everything:get-sum", "--max-steps", "1"],
+        input="What is the sum of 12 and 30?\n",
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "* everything__get-sum(a=12, b=30)" in done.stderr
+    assert "-> The sum of 12 and 30 is 42." in done.stderr
+
+
 def test_the_page_shows_what_the_example_prints(node_modules: Path, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
     config, shown = (
